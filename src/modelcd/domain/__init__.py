@@ -1,0 +1,1 @@
+"""What modelcd knows, without doing anything: standard library (and numpy in the judge), no I/O, clock or chance."""

@@ -1,0 +1,172 @@
+"""How carefully a version is let in: gates before it serves, guards and a ladder of shares while it does.
+
+These are plain values.  A user writes them in `pipeline.py`; they travel as JSON and are recorded with each release,
+so that a verdict can be recomputed long after the file has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+
+class Bound(StrEnum):
+    """What a gate compares with."""
+
+    AT_LEAST = "at_least"
+    AT_MOST = "at_most"
+    CHAMPION = "no_worse_than_champion"
+    SLICES = "per_slice"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A check on the holdout, scored through the server that will serve.
+
+    `Gate("roc_auc").at_least(0.8)`, `.at_most(0.2)`, `.no_worse_than_champion(margin=0.01)`,
+    `.per_slice("carrier", min_rows=100)`.  Metrics: see `modelcd.domain.gates.METRICS`, or a function of your own
+    `(truth, scores) -> float` with `higher_is_better`.
+    """
+
+    metric: str
+    bound: Bound | None = None
+    limit: float = 0.0
+    margin: float = 0.0
+    column: str = ""
+    min_rows: int = 100
+    confidence: float = 0.95
+    higher_is_better: bool = True
+    function: Callable[[Any, Any], float] | None = field(default=None, compare=False, repr=False)
+
+    def at_least(self, limit: float) -> Gate:
+        """The metric's value must be *limit* or more."""
+        return replace(self, bound=Bound.AT_LEAST, limit=float(limit))
+
+    def at_most(self, limit: float) -> Gate:
+        """The metric's value must be *limit* or less."""
+        return replace(self, bound=Bound.AT_MOST, limit=float(limit))
+
+    def no_worse_than_champion(self, margin: float = 0.0) -> Gate:
+        """On the same rows, worse than the champion by less than *margin*, with confidence."""
+        return replace(self, bound=Bound.CHAMPION, margin=float(margin))
+
+    def per_slice(self, column: str, *, margin: float = 0.05, min_rows: int = 100) -> Gate:
+        """No value of *column* (with *min_rows* rows or more) where it is certainly worse by more than *margin*."""
+        return replace(self, bound=Bound.SLICES, column=column, margin=float(margin), min_rows=min_rows)
+
+
+class GuardKind(StrEnum):
+    """Which live outcome a guard watches."""
+
+    ERRORS = "errors"
+    LATENCY = "latency"
+    SUCCESS = "success"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A live metric, challenger against champion at the same time, with a tolerance.
+
+    `margin` is the tolerated excess of bad outcomes as a fraction (0.01 is one percentage point) for errors and
+    success; `ratios` maps quantile to the tolerated ratio for latency, e.g. ((0.5, 1.25), (0.99, 1.5)).
+    """
+
+    name: str
+    kind: GuardKind
+    margin: float = 0.0
+    ratios: tuple[tuple[float, float], ...] = ()
+    function: Callable[[Any, Any], bool] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.kind is GuardKind.LATENCY:
+            if not self.ratios:
+                raise ValueError("a latency guard needs at least one quantile, e.g. guard.latency(p99=1.5)")
+            if any(not 0 < q < 1 or r <= 1 for q, r in self.ratios):
+                raise ValueError("a latency guard's ratios are above 1, e.g. guard.latency(p99=1.5)")
+        elif not 0 < self.margin < 1:
+            raise ValueError(f"guard {self.name}: margin is a fraction between 0 and 1, got {self.margin:g}")
+
+
+class OnDoubt(StrEnum):
+    """What happens to a release that has found no answer when its time is up."""
+
+    HOLD = "hold"
+    ROLL_BACK = "roll_back"
+
+
+LADDER_TOLERANCE = (5.0, 2.0, 1.0)
+"""Tolerances are 5 times, 2 times, once the margin at the third-last, second-last and last step (judge, 4.5)."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A ladder of shares (per cent, rising, below 100; 100 is added by itself) under guards.
+
+    `shares=()` is blue/green: everything at once, and at once back.  `bake` is the least time in seconds on each
+    step, `step_budget` the most before `on_doubt` applies.  `alpha` bounds the chance that a version no worse on any
+    guard is ever rolled back, `beta` the chance that one beyond a tolerance is ever promoted.  `keep_warm` is how
+    many seconds the old version keeps running after promotion.  With `fallback` the champion answers when the
+    challenger fails, and the failure still counts against the challenger.
+    """
+
+    shares: tuple[float, ...] = (5, 25, 50)
+    guards: tuple[Guard, ...] = ()
+    bake: float = 0.0
+    step_budget: float = 24 * 3600.0
+    on_doubt: OnDoubt = OnDoubt.HOLD
+    alpha: float = 0.01
+    beta: float = 0.05
+    fallback: bool = True
+    keep_warm: float = 600.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", tuple(float(s) for s in self.shares))
+        object.__setattr__(self, "guards", tuple(self.guards))
+        rising = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
+        if not rising or any(not 0 < s < 100 for s in self.shares):
+            given = ", ".join(f"{s:g}" for s in self.shares)
+            good = sorted({s for s in self.shares if 0 < s < 100}) or [5.0, 25.0, 50.0]
+            raise ValueError(
+                f"rollout shares must rise and stay below 100, got ({given}); "
+                f"write shares=({', '.join(f'{s:g}' for s in good)}): 100 is added by itself"
+            )
+        if self.shares and not self.guards:
+            raise ValueError("a canary without guards proves nothing; give guards=[guard.errors(), …] or shares=()")
+        names = [g.name for g in self.guards]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two guards have the same name: {', '.join(names)}")
+        if not (0 < self.alpha < 0.5 and 0 < self.beta < 0.5):
+            raise ValueError("alpha and beta are chances between 0 and 0.5")
+        if self.bake < 0 or self.step_budget <= self.bake:
+            raise ValueError("step_budget must be longer than bake")
+
+    def tolerance_factor(self, step: int) -> float:
+        """How many times the margin is tolerated at *step* (0 is the first)."""
+        from_end = len(self.shares) - 1 - step
+        return LADDER_TOLERANCE[max(0, len(LADDER_TOLERANCE) - 1 - from_end)] if from_end >= 0 else 1.0
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What a version must do in staging: contract, golden requests, the project's tests, a short load smoke."""
+
+    tests: str = ""
+    golden: int = 200
+    load_requests: int = 300
+    load_connections: int = 4
+    p99: float = 1.0
+    budget: float = 300.0
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The most time, in seconds, that each part of a delivery may take; and memory for user code, in MB."""
+
+    describe: float = 60.0
+    data: float = 600.0
+    tests: float = 600.0
+    train: float = 3600.0
+    start: float = 120.0
+    memory: int = 0

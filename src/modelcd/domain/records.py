@@ -1,0 +1,57 @@
+"""What a journal keeps: records chained by hash, so that a changed, removed or reordered one shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is to be recorded: `body` holds plain JSON values, `at` is ISO 8601 in UTC."""
+
+    kind: str
+    at: str
+    actor: str
+    release: str = ""
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """An entry at its place: the `seq`-th of its stream (from 1), sealed with the digest of the one before."""
+
+    stream: str
+    seq: int
+    entry: Entry
+    previous: str
+    digest: str
+
+
+def seal(stream: str, seq: int, entry: Entry, previous: str) -> Record:
+    """Put *entry* at its place; `digest` is sha256 over its canonical JSON and the digest before it."""
+    text = json.dumps(
+        [stream, seq, entry.kind, entry.at, entry.actor, entry.release, dict(entry.body), previous],
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    return Record(stream, seq, entry, previous, hashlib.sha256(text.encode()).hexdigest())
+
+
+def broken(records: Iterable[Record]) -> str:
+    """Say where the chain of one whole stream breaks, in a sentence; empty when it holds."""
+    previous, expected = "", 1
+    for record in records:
+        if record.seq != expected:
+            return f"{record.stream}: record {expected} is missing (found {record.seq} in its place)"
+        if record.previous != previous:
+            return f"{record.stream}: record {record.seq} does not follow the record before it"
+        if seal(record.stream, record.seq, record.entry, record.previous).digest != record.digest:
+            return f"{record.stream}: record {record.seq} was changed after it was written"
+        previous, expected = record.digest, expected + 1
+    return ""

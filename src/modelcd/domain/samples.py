@@ -1,0 +1,64 @@
+"""What was counted, per version and stretch of time.
+
+Latencies are counted on one logarithmic grid (ratio 1.15) that the gateway, the judge and the thresholds share, so
+that a threshold is always a bucket's edge.  A stretch (`Block`) never straddles a change of share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LATENCY_GRID: tuple[float, ...] = tuple(float(f"{0.0005 * 1.15**k:.4g}") for k in range(85))
+"""Upper edges of the latency buckets in seconds, 0.5 ms to about 63 s; one more bucket holds what is slower."""
+
+BUCKETS = len(LATENCY_GRID) + 1
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What one version answered since its counters began (cumulative).
+
+    `requests` and `failures` are by assignment: answers of 499 (the client left) are in neither; failures are
+    answers other than 2xx and 3xx, and answers cut in mid-body.  `latency` has `BUCKETS` plain (not cumulative)
+    counts.  `rescued` of the failures were answered by the fallback, so no user saw them.
+    """
+
+    requests: int = 0
+    failures: int = 0
+    latency: tuple[int, ...] = (0,) * BUCKETS
+    rescued: int = 0
+
+    def since(self, earlier: Counters) -> Counters:
+        """Return what was counted after *earlier*; counters that began anew count from zero."""
+        if self.requests < earlier.requests or self.failures < earlier.failures:
+            return self
+        return Counters(
+            requests=self.requests - earlier.requests,
+            failures=self.failures - earlier.failures,
+            latency=tuple(max(0, b - a) for a, b in zip(earlier.latency, self.latency, strict=True)),
+            rescued=max(0, self.rescued - earlier.rescued),
+        )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Answers whose truth is known: `n` of them, `bad` of them no success."""
+
+    n: int = 0
+    bad: int = 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the champion (`baseline`) and the challenger did at the same time under one and the same routing.
+
+    `labels` maps the routing revision *under which the requests were served* to (baseline, challenger) labels
+    that arrived in this block, whenever they were served.
+    """
+
+    revision: str
+    step: int
+    baseline: Counters = field(default_factory=Counters)
+    challenger: Counters = field(default_factory=Counters)
+    labels: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)

@@ -1,0 +1,52 @@
+"""What is being delivered: a named model and its immutable versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_PART = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_MODEL = re.compile(rf"(?:{_PART}/)?{_PART}")
+
+
+def valid_model_name(name: str) -> bool:
+    """Say whether *name* is `[team/]name` in lower case letters, digits and inner dashes."""
+    return _MODEL.fullmatch(name) is not None
+
+
+def slug(model: str) -> str:
+    """Return *model* as one path segment; distinct names give distinct slugs."""
+    return model.replace("/", "--") if "/" in model else model
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a version comes from; two builds with the same `training` digest are the same version.
+
+    `training` covers the project's code that training reaches, its parameters, its data and its toolchain
+    (not the policy).  `toolchain` maps `python` and each distribution that was imported to its version.
+    """
+
+    training: str
+    code: str
+    data: str
+    commit: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
+    data_from: str = ""
+    data_until: str = ""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One immutable build: `number` is given by the registry, `digest` (sha256 of the artifact) is its identity."""
+
+    model: str
+    number: int
+    digest: str
+    lineage: Lineage
+    created: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()

@@ -1,0 +1,289 @@
+"""What the engine needs from the world: each port has at most four methods, and none that an adapter may leave empty.
+
+Adapters translate their library's errors into `modelcd.errors` at one door.  Every method is safe to call twice.
+Constructing an adapter does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from modelcd.domain.records import Entry, Record
+from modelcd.domain.routing import Abilities, Routing
+from modelcd.domain.samples import Counters
+from modelcd.domain.versions import Lineage, ModelVersion
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+class Journal(Protocol):
+    """The append-only, hash-chained record of what was meant and what happened, one stream per endpoint."""
+
+    def read(self, stream: str, after: int = 0) -> list[Record]:
+        """Return the records of *stream* with a sequence number above *after*, in order; an unknown stream is empty."""
+        ...
+
+    def append(self, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
+        """Append *entries* behind record number *expected*, all or none.
+
+        Raises `Conflict` when the newest record is not number *expected* (0: the stream is empty).
+        """
+        ...
+
+    def streams(self) -> list[str]:
+        """Return the names of all streams, sorted."""
+        ...
+
+    def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
+        """Hold *stream* for one tick; raises `Busy` when another holder does not leave within *wait* seconds.
+
+        The hold ends with the process that has it, however that ends.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Build:
+    """A fitted model on disk, ready to be registered: `artifact` is a folder, `digest` its sha256 (see `artifacts`)."""
+
+    model: str
+    artifact: Path
+    digest: str
+    lineage: Lineage
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Registry(Protocol):
+    """The versions of models with their artifacts, lineage and aliases."""
+
+    def add(self, build: Build) -> ModelVersion:
+        """Register *build*; the same training digest again returns the version that is there."""
+        ...
+
+    def versions(self, model: str) -> list[ModelVersion]:
+        """Return the versions of *model*, oldest first, aliases included; an unknown model has none."""
+        ...
+
+    def fetch(self, model: str, number: int) -> Path:
+        """Return a local folder with the artifact, its digest checked; raises `UnknownName`, `RegistryError`."""
+        ...
+
+    def point(self, model: str, alias: str, number: int | None) -> None:
+        """Let *alias* name version *number*, or nothing."""
+        ...
+
+
+# -- running models ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A version that should run in a place: `place` is an endpoint (`environment/model`) or a scratch place."""
+
+    place: str
+    model: str
+    version: int
+    digest: str
+    artifact: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    interpreter: str = ""
+
+    @property
+    def id(self) -> str:
+        """Name this unit; equal units are the same process."""
+        return f"{self.place}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A unit that was started.  `alive` says whether its process lives, not whether it answers."""
+
+    id: str
+    place: str
+    model: str
+    version: int
+    digest: str
+    address: str
+    alive: bool
+    detail: str = ""
+
+
+class Runtime(Protocol):
+    """Starts, sees and stops models in a place."""
+
+    def start(self, unit: Unit) -> Instance:
+        """Start *unit* unless it lives already; returns before it is ready.  Raises `RuntimeFailure`."""
+        ...
+
+    def instances(self, place: str = "") -> list[Instance]:
+        """Return what was started in *place* (everywhere when empty) and not stopped, dead ones included."""
+        ...
+
+    def stop(self, instance: str) -> None:
+        """Drain and stop the instance named *instance*; one that is not there is already stopped."""
+        ...
+
+    def log(self, instance: str, lines: int = 50) -> str:
+        """Return the newest *lines* that the instance printed, also after it died."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An answer of a model: one score per row, in order."""
+
+    scores: tuple[Any, ...]
+    model: str
+    version: str
+    prediction_id: str = ""
+
+
+class Scoring(Protocol):
+    """Talks the model contract to an address."""
+
+    def ready(self, address: str, timeout: float = 2.0) -> Mapping[str, Any]:
+        """Return what the readiness probe answered; raises `NotReady` with the reason."""
+        ...
+
+    def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
+        """Score *rows*; raises `CannotTell` with the model's own message when it does not answer 200."""
+        ...
+
+
+# -- traffic -----------------------------------------------------------------------------------------------------------
+
+
+class Router(Protocol):
+    """Splits the traffic of an endpoint (`environment/model`) between versions."""
+
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+        """Put *routing* in force and return once requests are seen to be served by it.
+
+        *addresses* has the URL of every version in the routing.  The same routing and addresses again change nothing.
+        Raises `RouterError` when it was not seen in time, `ConfigurationError` for what it cannot do.
+        """
+        ...
+
+    def read(self, endpoint: str) -> Routing | None:
+        """Return the routing that the proxy in front of users serves now; None when it has no such endpoint."""
+        ...
+
+    def abilities(self) -> Abilities:
+        """Say what this traffic layer can do."""
+        ...
+
+    def url(self, endpoint: str) -> str:
+        """Return the stable public address of *endpoint*."""
+        ...
+
+
+class Metrics(Protocol):
+    """Counts of what each version answered, seen from the gateway."""
+
+    def counters(self, endpoint: str) -> Mapping[int, Counters]:
+        """Return cumulative counters per version of *endpoint*, by assignment; raises `MetricsError`.
+
+        A version that is routed but got nothing yet has zeros; one that is not known is missing.
+        """
+        ...
+
+
+# -- predictions and their truth ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Label:
+    """The truth for one prediction."""
+
+    prediction: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A prediction with its truth.  `revision` is the routing under which it was served; `leg` is how it got there.
+
+    `leg` is `main`, `fallback` or `shadow`; only `main` is evidence about the version.
+    """
+
+    cursor: int
+    prediction: str
+    model: str
+    version: int
+    revision: str
+    leg: str
+    score: Any
+    value: Any
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of labels: `joined` now, `waiting` for a prediction not seen yet, `again` known already."""
+
+    joined: int
+    waiting: int
+    again: int
+
+
+class Predictions(Protocol):
+    """The prediction log of an environment, and the labels that follow it."""
+
+    def label(self, endpoint: str, labels: Sequence[Label]) -> Receipt:
+        """Attach truths to predictions; a second, different truth for one prediction is refused (`UsageError`)."""
+        ...
+
+    def labelled(self, endpoint: str, after: int = 0, limit: int = 100_000) -> list[Labelled]:
+        """Return joined pairs with a cursor above *after*, in the order in which they were joined."""
+        ...
+
+    def counts(self, endpoint: str) -> Mapping[str, int]:
+        """Return how many `predictions`, `labelled` and `waiting` labels there are."""
+        ...
+
+
+# -- the user's project ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChildResult:
+    """What user code handed back from its child process: plain JSON values, and what it printed."""
+
+    value: Mapping[str, Any]
+    output: str
+
+
+class Project(Protocol):
+    """Runs the user's code, never in this process."""
+
+    def call(self, command: str, arguments: Mapping[str, Any], *, budget: float, memory: int = 0) -> ChildResult:
+        """Run one of the child's commands (see `modelcd.project.child`).
+
+        Raises `ProjectError` for a mistake in the project, `ChildError` when the code raised, ended or overran
+        *budget* seconds or *memory* MB.
+        """
+        ...
+
+
+class Notifier(Protocol):
+    """Tells people."""
+
+    def tell(self, subject: str, text: str) -> None:
+        """Announce something worth knowing; never raises for a message that could not be delivered."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that nobody below the steps asks for it."""
+
+    def now(self) -> datetime:
+        """Return the present time in UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
