@@ -1,0 +1,89 @@
+"""A version on disk: one folder that the child of a project writes, the registry keeps and the server runs.
+
+::
+
+    manifest.json       what is in the folder (see `Manifest`)
+    model.joblib        the fitted object; or the file or folder that `artifact=` named, under its own name
+    code/               the project's files that the model needs to be loaded, at their paths in the project
+
+Its identity is `digest_of(folder)`.  What Python leaves behind when it imports from `code/` does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelcd.errors import ConfigurationError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Column:
+    """An input of the model: `kind` is double, long, boolean, string or datetime; a nullable one takes null."""
+
+    name: str
+    kind: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a server must know to run the folder.
+
+    `flavor` is `object` (a fitted scikit-learn-style object in `file`, by joblib) or `pyfunc` (an MLflow model folder
+    in `file`).  `method` is what gives the scores: `predict_proba` (of two classes: the chance of the second) or
+    `predict`.  `warmup` holds a few real rows, sent through the model before it is ready.  `toolchain` maps `python`
+    and each distribution the model was built with to its version.
+    """
+
+    model: str
+    flavor: str
+    file: str
+    method: str
+    inputs: tuple[Column, ...]
+    warmup: tuple[Mapping[str, Any], ...] = ()
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write *manifest* into *folder*."""
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of *folder*; raises `ConfigurationError` when it is no artifact that this modelcd can run."""
+    try:
+        plain = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if plain["format"] != FORMAT:
+            raise ConfigurationError(
+                f"{folder} has artifact format {plain['format']}, this modelcd reads format {FORMAT}",
+                help="use the modelcd that built it, or build the version anew",
+            )
+        plain["inputs"] = tuple(Column(**column) for column in plain["inputs"])
+        plain["warmup"] = tuple(plain["warmup"])
+        return Manifest(**plain)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{folder} is not a modelcd artifact: {error}") from error
+
+
+def digest_of(folder: Path) -> str:
+    """Return sha256 over the paths and contents of all files in *folder*, bytecode caches left out."""
+    total = hashlib.sha256()
+    for path in _files(folder):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return "sha256:" + total.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return iter(sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts))
