@@ -1,0 +1,259 @@
+"""The one place that decides what happens next to an endpoint: a pure function from what is to the next move.
+
+`decide` is asked again after every move, so it needs no memory of its own: what was wanted and what was seen to be
+done stand in the journal.  Its order is its policy: the way back comes first, then repair, then waiting, and only a
+PASS leads to a larger share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from modelcd.domain.policy import OnDoubt
+from modelcd.domain.release import Ending, Endpoint, Release
+from modelcd.domain.routing import Arm, Routing
+from modelcd.domain.verdict import Verdict
+
+RETIRE_AFTER = 2.0
+"""Seconds that a version without traffic keeps running after a way back, so that its last requests are counted."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds at most between two tries of an effect that keeps failing."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What is: `ready` maps each version that runs in this place to "" or to the reason why it does not answer.
+
+    `dead` maps versions that were started here and whose process is gone to what is known of it.
+    """
+
+    routing: Routing | None
+    ready: Mapping[int, str] = field(default_factory=dict)
+    dead: Mapping[int, str] = field(default_factory=dict)
+
+    def answers(self, version: int) -> bool:
+        """Say whether *version* runs here and answered its readiness probe as itself."""
+        return self.ready.get(version) == ""
+
+    def state(self, version: int) -> str:
+        """Say in a few words how *version* is."""
+        if version in self.dead:
+            return f"its process died: {self.dead[version]}"
+        return self.ready.get(version, "not started") or "ready"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judge says of the present step: verdict and one sentence."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start *version* in this place."""
+
+    version: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Put *routing* in force; *step* is the rung it belongs to, *back* marks a way back."""
+
+    routing: Routing
+    step: int
+    why: str
+    back: bool = False
+
+
+@dataclass(frozen=True)
+class Point:
+    """Let the environment's alias name *version*: it is the champion now."""
+
+    version: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Stop *version* in this place."""
+
+    version: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Close:
+    """The release has ended."""
+
+    ending: Ending
+    why: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do now; *why* is for people, *asks* says that a person must decide."""
+
+    why: str
+    asks: bool = False
+
+
+Move = Start | Shift | Point | Stop | Close | Wait
+
+
+def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime, start_budget: float = 120.0) -> Move:
+    """Return the next move.  Only PASS ever moves traffic towards a challenger."""
+    release = endpoint.open
+    if release is None:
+        return _keep(endpoint, world, now)
+    if release.returning:
+        return _go_back(endpoint, release, world)
+    if reason := _must_go_back(release, world, judged):
+        return _way_back(endpoint, release, reason)
+    if pause := _pause(endpoint, now):
+        return pause
+    if repair := _repair(endpoint, world):
+        return repair
+    if release.version not in world.ready:
+        return _begin(release, world)
+    if not world.answers(release.version):
+        late = _elapsed(release.started, now) > start_budget
+        reason = f"version {release.version} was not ready within {start_budget:g} s: {world.state(release.version)}"
+        if late and release.step < 0:
+            return Close(Ending.FAILED, reason)
+        return Wait(f"version {release.version} is starting: {world.state(release.version)}")
+    return _ahead(endpoint, release, judged, now)
+
+
+def _must_go_back(release: Release, world: World, judged: Judged) -> str:
+    if release.asked:
+        return f"{release.asked} ({release.asked_by})"
+    if release.step >= 0 and release.version in world.dead:
+        return f"the challenger, version {release.version}, died: {world.dead[release.version]}"
+    on_ladder = 0 <= release.step < len(release.policy.shares)
+    return judged.reason if on_ladder and judged.verdict is Verdict.FAIL else ""
+
+
+def _way_back(endpoint: Endpoint, release: Release, reason: str) -> Move:
+    if release.step < 0 and release.next_step < 0:
+        return Close(Ending.ROLLED_BACK if release.asked else Ending.FAILED, reason)
+    if release.champion is None:
+        return Wait(f"{reason}; there is no earlier version to go back to", asks=True)
+    back = Routing.all_to(release.champion, keeping=(release.version,))
+    return Shift(back, -1, reason, back=True)
+
+
+def _go_back(endpoint: Endpoint, release: Release, world: World) -> Move:
+    assert release.champion is not None and endpoint.wanted is not None, "a way back leads to a champion"
+    if endpoint.confirmed and world.routing == endpoint.wanted:
+        return Close(Ending.ROLLED_BACK, release.returning)
+    if release.champion not in world.ready:
+        return Start(release.champion, f"the way back leads to version {release.champion}")
+    if not world.answers(release.champion):
+        return Wait(f"the champion is starting: {world.state(release.champion)}")
+    return Shift(endpoint.wanted, -1, release.returning, back=True)
+
+
+def _repair(endpoint: Endpoint, world: World) -> Move | None:
+    """Restore what the journal says is wanted: dead processes of the routing, then the routing itself."""
+    wanted = endpoint.wanted
+    if wanted is None:
+        return None
+    serving = [arm.version for arm in wanted.arms if arm.share > 0]
+    for version in serving:
+        if version not in world.ready:
+            return Start(version, f"version {version} serves here and does not run")
+    if endpoint.confirmed and world.routing == wanted:
+        return None
+    waiting = [version for version in serving if not world.answers(version)]
+    if waiting:
+        return Wait(f"version {waiting[0]} is starting: {world.state(waiting[0])}")
+    step = endpoint.open.next_step if endpoint.open else -1
+    why = "the gateway does not serve what is wanted" if endpoint.confirmed else "not seen to be served yet"
+    known = tuple(arm for arm in wanted.arms if arm.share > 0 or arm.version in world.ready)
+    return Shift(Routing(known, wanted.shadows, wanted.unit, wanted.salt, wanted.fallback), step, why)
+
+
+def _begin(release: Release, world: World) -> Move:
+    if release.version in world.dead:
+        return Close(Ending.FAILED, f"version {release.version} did not start: {world.dead[release.version]}")
+    return Start(release.version, f"release {release.id}")
+
+
+def _ahead(endpoint: Endpoint, release: Release, judged: Judged, now: datetime) -> Move:
+    policy, last = release.policy, len(release.policy.shares)
+    if release.step == last:
+        if endpoint.champion != release.version:
+            return Point(release.version, f"release {release.id}")
+        return Close(Ending.PROMOTED, _why_promoted(release))
+    if release.held:
+        return Wait(f"held by {release.held}; guards keep running", asks=True)
+    if release.step < 0:
+        first = "it is ready and answers as itself"
+        return _step_up(release, 0 if release.champion is not None else last, first)
+    spent = _elapsed(release.step_since, now)
+    if judged.verdict is Verdict.PASS and spent >= policy.bake:
+        return _step_up(release, release.step + 1, judged.reason)
+    if spent > policy.step_budget:
+        if policy.on_doubt is OnDoubt.ROLL_BACK:
+            return _way_back(endpoint, release, f"no answer within {policy.step_budget:g} s: {judged.reason}")
+        return Wait(f"undecided at {release.share:g} %: {judged.reason}", asks=True)
+    return Wait(judged.reason)
+
+
+def _why_promoted(release: Release) -> str:
+    if release.champion is None:
+        return "first version here: no champion to compare with; gates and acceptance passed"
+    if not release.policy.shares:
+        return "everything at once, as the policy says"
+    return f"no guard found it worse than version {release.champion} at {release.policy.shares[-1]:g} %"
+
+
+def _step_up(release: Release, step: int, why: str) -> Shift:
+    shares, champion = release.policy.shares, release.champion
+    if champion is None or champion == release.version:
+        return Shift(Routing.all_to(release.version), len(shares), why)
+    if step >= len(shares):
+        return Shift(Routing.all_to(release.version, keeping=(champion,)), len(shares), why)
+    arms = (Arm(champion, 100.0 - shares[step]), Arm(release.version, shares[step]))
+    fallback = champion if release.policy.fallback else None
+    return Shift(Routing(arms, salt=release.id, fallback=fallback), step, why)
+
+
+def _keep(endpoint: Endpoint, world: World, now: datetime) -> Move:
+    """Nobody is on the way: keep the champion served and let go of what nobody needs."""
+    if endpoint.wanted is not None:
+        if pause := _pause(endpoint, now):
+            return pause
+        if repair := _repair(endpoint, world):
+            return repair
+    last = endpoint.releases[-1] if endpoint.releases else None
+    if last is None:
+        return Wait("nothing was ever released here")
+    warm = last.policy.keep_warm if last.ending is Ending.PROMOTED else RETIRE_AFTER
+    idle = [arm.version for arm in endpoint.wanted.arms if arm.share == 0] if endpoint.wanted else []
+    if _elapsed(last.ended, now) < warm:
+        return Wait("the version before is kept warm" if idle else "nothing is under way")
+    if idle and endpoint.champion is not None:
+        return Shift(Routing.all_to(endpoint.champion), -1, "its time to be kept warm is over")
+    for version in (*world.ready, *world.dead):
+        if endpoint.wanted is None or version not in endpoint.wanted.versions:
+            return Stop(version, "nobody needs it here any more")
+    return Wait("nothing is under way")
+
+
+def _pause(endpoint: Endpoint, now: datetime) -> Wait | None:
+    pause = min(2.0**endpoint.failures, LONGEST_PAUSE) if endpoint.failures else 0.0
+    left = pause - _elapsed(endpoint.failed_at, now) if pause else 0.0
+    return Wait(f"trying again in {left:.0f} s: {endpoint.failure}", asks=True) if left > 0 else None
+
+
+def _elapsed(since: str, now: datetime) -> float:
+    if not since:
+        return 0.0
+    return max(0.0, (now - datetime.fromisoformat(since)) / timedelta(seconds=1))
