@@ -269,6 +269,14 @@ class Project(Protocol):
         ...
 
 
+class Successes(Protocol):
+    """Asks the user's own function whether a score was a success, given the truth."""
+
+    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+        """Judge (score, label) *pairs* by the guard named *guard* in the project *snapshot*; raises `ChildError`."""
+        ...
+
+
 class Notifier(Protocol):
     """Tells people."""
 

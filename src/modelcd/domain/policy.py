@@ -137,6 +137,8 @@ class Canary:
         names = [g.name for g in self.guards]
         if len(set(names)) != len(names):
             raise ValueError(f"two guards have the same name: {', '.join(names)}")
+        if sum(g.kind is GuardKind.SUCCESS for g in self.guards) > 1:
+            raise ValueError("a canary has at most one success guard: labels are judged by one function")
         if not (0 < self.alpha < 0.5 and 0 < self.beta < 0.5):
             raise ValueError("alpha and beta are chances between 0 and 0.5")
         if self.bake < 0 or self.step_budget <= self.bake:

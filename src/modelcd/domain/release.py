@@ -46,7 +46,7 @@ class Release:
     """One version on its way into one environment.
 
     `step` is the rung of the ladder it is on: -1 before its first share, `len(shares)` at 100 %.  `counted` holds the
-    counters of each version at the last look; `revisions` says at which step a routing's revision was in force.
+    counters of each version at the last look, `exposed` what the challenger was given in all; `revisions` says at which step a routing's revision was in force.
     `returning` is the reason of a way back that has begun; from then on there is no other way.
     """
 
@@ -64,6 +64,7 @@ class Release:
     step_since: str = ""
     revisions: Mapping[str, int] = field(default_factory=dict)
     counted: Mapping[int, Counters] = field(default_factory=dict)
+    exposed: Counters = field(default_factory=Counters)
     label_cursor: int = 0
     last_look: str = ""
     judgement: Mapping[str, Any] = field(default_factory=dict)
@@ -215,23 +216,30 @@ def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[st
 
 def _shifted(release: Release, routing: Routing | None, at: str, body: Mapping[str, Any]) -> dict[str, Any]:
     assert routing is not None, "a shift is intended before it is done"
+    counted = {int(v): counters_from(c) for v, c in body["counters"].items()}
+    tail = Counters()
+    if release.version in counted and release.version in release.counted:
+        tail = counted[release.version].since(release.counted[release.version])
     return {
         "step": release.next_step,
         "step_since": at if release.next_step != release.step else release.step_since,
         "revisions": {**release.revisions, routing.revision: release.next_step},
-        "counted": {int(v): counters_from(c) for v, c in body["counters"].items()},
+        "counted": counted,
+        "exposed": add(release.exposed, tail),
     }
 
 
 def _observed(release: Release | None, at: str, body: Mapping[str, Any]) -> dict[str, Any]:
     assert release is not None, "only an open release is observed"
-    counted = dict(release.counted)
+    counted, exposed = dict(release.counted), release.exposed
     for version, plain in body["counted"].items():
         delta = counters_from(plain)
-        anew = version in body.get("anew", [])
+        anew = version in body["anew"]
+        exposed = add(exposed, delta) if int(version) == release.version else exposed
         counted[int(version)] = delta if anew else add(counted.get(int(version), Counters()), delta)
     return {
         "counted": counted,
+        "exposed": exposed,
         "label_cursor": int(body["cursor"]),
         "last_look": at,
         "judgement": dict(body["judgement"]),

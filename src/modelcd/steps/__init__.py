@@ -1,0 +1,1 @@
+"""What modelcd does, as plain functions over ports: no Prefect, no thresholds, no choice of technology."""
