@@ -1,0 +1,1 @@
+"""Where adapters meet ports: one file a kind of place.  Nothing else imports an adapter."""

@@ -59,6 +59,7 @@ class Release:
     actor: str
     reason: str
     opened: str
+    takes_out: int | None = None
     intent: Mapping[str, Any] = field(default_factory=dict)
     step: int = -1
     step_since: str = ""
@@ -123,8 +124,10 @@ class Endpoint:
         return next((r for r in self.releases if r.id.startswith(prefix)), None)
 
     def rejected(self, version: int) -> Release | None:
-        """Return the newest release that rolled *version* back, unless a later one promoted it."""
+        """Return the newest release that rolled *version* back or took it out, unless a later one promoted it."""
         for release in reversed(self.releases):
+            if release.takes_out == version and release.ending is Ending.PROMOTED:
+                return release
             if release.version == version and release.ending is not None:
                 return release if release.ending is not Ending.PROMOTED else None
         return None
@@ -177,6 +180,7 @@ def _opened(endpoint: Endpoint, record: Record) -> Release:
         actor=record.entry.actor,
         reason=str(body.get("reason", "")),
         opened=record.entry.at,
+        takes_out=body.get("takes_out"),
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any, assert_never
 
 from modelcd.artifact import digest_of
@@ -39,7 +41,7 @@ class Watch:
     stream: str
     endpoint: Endpoint = field(init=False)
     judge: judging.Judge | None = None
-    opened: Mapping[str, Any] = field(default_factory=dict)
+    openings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
@@ -51,7 +53,8 @@ class Watch:
             self.endpoint = fold(self.endpoint, [record])
             release = self.endpoint.open
             if record.entry.kind == "opened" and release is not None:
-                self.judge, self.opened, self.findings = judging.start(release.policy), record.entry.body, ()
+                self.judge, self.findings = judging.start(release.policy), ()
+                self.openings[release.version] = record.entry.body
             elif record.entry.kind == "observed" and self.judge is not None and record.entry.body["block"]:
                 self.judge = judging.update(self.judge, block_from(record.entry.body["block"]))
 
@@ -134,8 +137,7 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         return NOTHING_YET
     if not endpoint.confirmed or world.routing != endpoint.wanted or release.champion is None:
         return Judged(Verdict.INCONCLUSIVE, "the gateway is being put right; nothing counts meanwhile")
-    now = env.clock.now()
-    if _recent(release.last_look, now.isoformat()) and release.judgement:
+    if _recent(release.last_look, env.clock.now()) and release.judgement:
         return _judged(watch, release)
     counters = env.metrics.counters(endpoint.stream)
     try:
@@ -151,10 +153,8 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
     return _judged(watch, release)
 
 
-def _recent(last: str, now: str) -> bool:
-    from datetime import datetime
-
-    return bool(last) and (datetime.fromisoformat(now) - datetime.fromisoformat(last)).total_seconds() < LOOK_EVERY
+def _recent(last: str, now: datetime) -> bool:
+    return bool(last) and (now - datetime.fromisoformat(last)).total_seconds() < LOOK_EVERY
 
 
 def _judged(watch: Watch, release: Release) -> Judged:
@@ -219,7 +219,7 @@ def _labels(env: Environment, watch: Watch, release: Release) -> tuple[dict[str,
     mine = [p for p in pairs if p.leg == "main" and p.revision in release.revisions]
     if not mine:
         return {}, cursor
-    snapshot = watch.opened["snapshot"]
+    snapshot = Path(watch.openings[release.version]["snapshot"])
     good = env.successes.judge(snapshot, guard.name, [(p.score, p.value) for p in mine])
     sums: dict[str, dict[int, list[int]]] = {}
     for pair, success in zip(mine, good, strict=True):
@@ -292,8 +292,10 @@ def _do(env: Environment, watch: Watch, move: Move) -> dict[str, Any]:
 
 def _start(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
     model = watch.endpoint.model
-    opening = opening_of(env, watch, version)
-    artifact = opening["artifact"]
+    opening = watch.openings.get(version)
+    if opening is None:
+        raise RuntimeFailure(f"version {version} was never released into {watch.endpoint.environment}")
+    artifact = Path(opening["artifact"])
     if digest_of(artifact) != opening["digest"]:
         artifact = env.registry.fetch(model, version)
         if digest_of(artifact) != opening["digest"]:
@@ -304,19 +306,6 @@ def _start(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
     unit = Unit(watch.stream, model, version, opening["digest"], artifact, interpreter=opening["interpreter"])
     instance = env.runtime.start(unit)
     return {"instance": instance.id, "address": instance.address}
-
-
-def opening_of(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
-    """Return what the newest release of *version* said of its artifact: path, digest, interpreter."""
-    from pathlib import Path
-
-    opening: dict[str, Any] | None = None
-    for past in env.journal.read(watch.stream):
-        if past.entry.kind == "opened" and past.entry.body["version"] == version:
-            opening = dict(past.entry.body)
-    if opening is None:
-        raise RuntimeFailure(f"version {version} was never released into {watch.endpoint.environment}")
-    return {**opening, "artifact": Path(opening["artifact"])}
 
 
 def _shift(env: Environment, watch: Watch, move: Shift) -> dict[str, Any]:

@@ -1,0 +1,188 @@
+"""What a laptop needs running beside the models: Prefect, the gateway, the control API with its reconciler.
+
+Each is a process of its own that outlives the command which started it; `Services.up` starts what does not run and
+waits until it answers, `Services.down` ends all.  A lock keeps two commands from starting the same thing twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+from filelock import FileLock
+
+from modelcd.adapters.detached import Detached
+from modelcd.adapters.traefik import Gateway
+from modelcd.errors import ConfigurationError, RuntimeFailure, UnknownName
+from modelcd.workspace import Workspace, port_is_free
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+"""Nothing we start calls home."""
+
+EVERYTHING = ("gateway", "prefect", "control", "deployments")
+ON_DEMAND = ("mlflow",)
+PATIENCE = 120.0
+"""Seconds that a service may take until it answers; Prefect's first start makes its database and takes longest."""
+
+
+def prefect_settings(workspace: Workspace) -> dict[str, str]:
+    """Return the environment under which Prefect's client and server belong to *workspace*."""
+    return {
+        **QUIET,
+        "PREFECT_HOME": str(workspace.path / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{workspace.ports['prefect']}/api",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+        "PREFECT_RUNNER_SERVER_ENABLE": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLIENT_MAX_RETRIES": "2",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+
+
+@dataclass(frozen=True)
+class Services:
+    """The service processes of one workspace."""
+
+    workspace: Workspace
+
+    def up(self, names: Iterable[str] = EVERYTHING, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Start those of *names* that do not run; returns when all answer.
+
+        Raises `ConfigurationError` for a port that somebody else has, `RuntimeFailure` with the newest log lines.
+        """
+        wanted = list(names)
+        folder = self.workspace.path / "services"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "up.lock", timeout=PATIENCE):
+            fresh = [name for name in wanted if not self.alive(name)]
+            for name in fresh:
+                tell(name)
+                self._start(name)
+        deadline = time.monotonic() + PATIENCE
+        for name in wanted:
+            self._await(name, deadline)
+
+    def down(self) -> list[str]:
+        """End every service, and return the names of those that ran."""
+        ended = []
+        for name in (*reversed(EVERYTHING), *ON_DEMAND):
+            if self.alive(name):
+                ended.append(name)
+            if name == "gateway":
+                self.gateway.stop()
+            else:
+                self._detached(name).stop()
+        return ended
+
+    def alive(self, name: str) -> bool:
+        """Say whether the process of the service *name* lives."""
+        return self.gateway.alive() if name == "gateway" else self._detached(name).alive()
+
+    def answers(self, name: str) -> bool:
+        """Say whether the service *name* answers requests (or lives, if it has no address)."""
+        url = self._health(name)
+        if not url:
+            return self.alive(name)
+        try:
+            return httpx.get(url, timeout=2.0).status_code < 400
+        except httpx.HTTPError:
+            return False
+
+    def url(self, name: str) -> str:
+        """Return the address of the service *name* for people."""
+        if name not in self.workspace.ports:
+            raise UnknownName("service", name, self.workspace.ports)
+        return f"http://127.0.0.1:{self.workspace.ports[name]}"
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway's process."""
+        ports = self.workspace.ports
+        return Gateway(self.workspace.path / "gateway", ports["gateway"], ports["gateway-admin"])
+
+    def _detached(self, name: str) -> Detached:
+        folder = self.workspace.path / "services"
+        return Detached(folder / f"{name}.json", folder / f"{name}.log")
+
+    def _start(self, name: str) -> None:
+        if name == "gateway":
+            return self.gateway.start()
+        port = self.workspace.ports.get(name)
+        if port is not None and not port_is_free(port):
+            raise ConfigurationError(
+                f"port {port}, which {name} of this workspace uses, is taken by {holder_of(port)}",
+                help=f"end that process, or choose another port: modelcd up --port {name}={port + 100}",
+            )
+        env = {**os.environ, **prefect_settings(self.workspace), "MODELCD_WORKSPACE": str(self.workspace.path)}
+        if name == "prefect":
+            env.pop("PREFECT_API_URL")
+        env.setdefault("OMP_NUM_THREADS", "1")
+        self._detached(name).start(self._command(name), env=env, cwd=self.workspace.path)
+
+    def _command(self, name: str) -> list[str]:
+        run = [sys.executable, "-m"]
+        port = str(self.workspace.ports.get(name, 0))
+        commands: Mapping[str, list[str]] = {
+            "prefect": [*run, "prefect", "server", "start", "--host", "127.0.0.1", "--port", port],
+            "control": [*run, "modelcd.api"],
+            "deployments": [*run, "modelcd.flows.deployments"],
+            "mlflow": [*run, "mlflow", "server", "--host", "127.0.0.1", "--port", port, *self._mlflow_store()],
+        }
+        if name not in commands:
+            raise UnknownName("service", name, commands)
+        return commands[name]
+
+    def _mlflow_store(self) -> list[str]:
+        store = registry_uri(self.workspace)
+        return ["--backend-store-uri", store, "--workers", "1"]
+
+    def _health(self, name: str) -> str:
+        paths = {"prefect": "/api/health", "control": "/v1/health", "mlflow": "/health"}
+        return self.url(name) + paths[name] if name in paths else ""
+
+    def _await(self, name: str, deadline: float) -> None:
+        while not self.answers(name):
+            if not self.alive(name):
+                raise RuntimeFailure(f"{name} ended while starting:\n{self._detached(name).tail()}")
+            if time.monotonic() > deadline:
+                raise RuntimeFailure(f"{name} did not answer within {PATIENCE:g} s", help=f"its log: {self.log(name)}")
+            time.sleep(0.1)
+
+    def log(self, name: str) -> Path:
+        """Return the log file of the service *name*."""
+        return self._detached(name).log
+
+
+def registry_uri(workspace: Workspace) -> str:
+    """Return the address of the MLflow store of *workspace*."""
+    return f"sqlite:///{workspace.path / 'registry' / 'mlflow.db'}"
+
+
+def holder_of(port: int) -> str:
+    """Say which process listens on *port*, as far as the system tells."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except psutil.Error:
+        pass
+    return "another process"
+
+
+def forget(workspace: Workspace) -> None:
+    """Remove *workspace* from the disk, everything in it included."""
+    shutil.rmtree(workspace.path, ignore_errors=True)

@@ -1,0 +1,293 @@
+"""From a project to production: the order of the steps, and what is left on Prefect's pages.
+
+`deliver` walks everything that changed; `retrain` only goes on when there are new data.  `promote` and `rollback`
+move a version that exists.  All of them are drivers: whatever kills them, the journal stands and the reconciler goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from modelcd.domain.delivery import stream_of
+from modelcd.domain.policy import Canary
+from modelcd.domain.release import Ask, Ending, Endpoint, Release
+from modelcd.domain.verdict import Finding, Verdict
+from modelcd.environment import Environment
+from modelcd.environments.laptop import laptop, walk_of
+from modelcd.environments.services import Services
+from modelcd.errors import Busy, ModelcdError
+from modelcd.flows import _pages
+from modelcd.flows._effects import artifact, listener, step
+from modelcd.steps import build
+from modelcd.steps.release import Candidate, ask, busy, drive, open_release, refuse_rejected, settle
+from modelcd.steps.tick import Ticked, Watch
+from modelcd.workspace import Workspace, actor
+
+Told = dict[str, Any]
+"""How a flow ended, as plain values: ending, why, and model, version, release, environment where there are any."""
+
+
+@flow(name="deliver", flow_run_name="deliver {project}")
+def deliver(
+    workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
+) -> Told:
+    """Walk the project at *project* from its data to production, as far as it is good."""
+    return _deliver(Workspace(Path(workspace)), Path(project), reason, trigger, again, by or actor())
+
+
+@flow(name="retrain", flow_run_name="retrain {project}")
+def retrain(workspace: str, project: str, trigger: str = "schedule", by: str = "") -> Told:
+    """Deliver the project at *project* if there are data that its champion has not seen."""
+    return _deliver(Workspace(Path(workspace)), Path(project), "new data", trigger, "", by or actor(), new_data=True)
+
+
+@flow(name="promote", flow_run_name="promote {model} {version} to {environment}")
+def promote(
+    workspace: str, model: str, version: int, environment: str, reason: str = "", again: str = "", by: str = ""
+) -> Told:
+    """Release a proven version into *environment*: by the ladder of its policy in production, at once elsewhere."""
+    place, who = Workspace(Path(workspace)), by or actor()
+    env = laptop(place, environment)
+    candidate = candidate_of(env, model, version)
+    candidate = candidate if environment == "production" else at_once(candidate)
+    watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
+    return _told(_drive(env, watch, who, Services(place)), env)
+
+
+@flow(name="rollback", flow_run_name="rollback {model} in {environment}")
+def rollback(workspace: str, model: str, environment: str, reason: str = "", to: int | None = None, by: str = "") -> Told:
+    """End the release under way, or bring back the version before."""
+    place, who = Workspace(Path(workspace)), by or actor()
+    env = laptop(place, environment)
+    watch = step("open", lambda: begin_rollback(env, model, who, reason, to))
+    return _told(_drive(env, watch, who, Services(place)), env)
+
+
+# -- the walk ----------------------------------------------------------------------------------------------------------
+
+
+def _deliver(
+    workspace: Workspace, project: Path, reason: str, trigger: str, again: str, who: str, new_data: bool = False
+) -> Told:
+    services = Services(workspace)
+    staging, production = laptop(workspace, "staging"), laptop(workspace, "production")
+    walk = walk_of(workspace, production, project, who, secrets.token_hex(3))
+    step("describe", lambda: _described(walk))
+    try:
+        with production.journal.exclusive(stream_of(walk.model)):
+            walk.builds = build.read_builds(production, walk.model)
+            build.open_delivery(walk, reason=reason, trigger=trigger)
+            return _recorded(walk, lambda: _walk(walk, services, staging, production, again, new_data))
+    except Busy as error:
+        under_way = build.read_builds(production, walk.model).open
+        if under_way is None or "delivery" in error.message:
+            raise
+        raise Busy(
+            f"a delivery of {walk.model} is under way ({under_way.id}, by {under_way.actor},"
+            f" since {under_way.opened[11:19]} UTC): {error.message}",
+            help=f"watch it: modelcd status {walk.model}",
+        ) from error
+
+
+def _described(walk: build.Walk) -> Finding:
+    build.describe(walk)
+    return Finding("describe", Verdict.PASS, f"{walk.model}, {len(walk.spec['gates'])} gates")
+
+
+def _recorded(walk: build.Walk, go: Callable[[], Told]) -> Told:
+    try:
+        told = go()
+    except ModelcdError as error:
+        build.close_delivery(walk, "refused" if error.exit_code == 1 else "failed", error.message)
+        raise
+    except BaseException as error:
+        build.close_delivery(walk, "interrupted", f"{type(error).__name__} in its driver")
+        raise
+    build.close_delivery(walk, told["ending"], told["why"])
+    return {**told, "delivery": walk.delivery, "model": walk.model}
+
+
+def _walk(
+    walk: build.Walk, services: Services, staging: Environment, production: Environment, again: str, new_data: bool
+) -> Told:
+    endpoint = Watch(production.stream(walk.model)).refresh(production)
+    if endpoint.open is not None:
+        raise busy(endpoint, endpoint.open)
+    _checked(walk, "data", lambda: build.find_data(walk))
+    if told := nothing_new(walk, endpoint, again, new_data):
+        return told
+    for name, check in (
+        ("prepare", partial(build.prepare_data, walk)),
+        ("expectations", partial(build.check_data, walk)),
+        ("tests", partial(build.run_tests, walk)),
+        ("train", partial(build.train, walk)),
+        ("gates", partial(build.check_gates, walk, production, champion_of(production, endpoint))),
+    ):
+        finding = _checked(walk, name, check)
+        if finding.verdict is not Verdict.PASS:
+            _leave(walk)
+            return {"ending": "stopped", "why": f"{name}: {finding.reason}", "version": _number(walk)}
+    _leave(walk)
+    candidate = build.prove(walk)
+    _stage(walk, staging, candidate)
+    finding = _checked(walk, "acceptance", lambda: build.accept_staged(walk, staging))
+    if finding.verdict is not Verdict.PASS:
+        why = f"acceptance: {finding.reason}"
+        return {"ending": "stopped", "why": why, "version": candidate.version}
+    candidate = build.candidate_from(walk.model, {**walk.builds.proven[candidate.version], "findings": _all(walk)})
+    watch = step("open", lambda: _open(production, candidate, walk.actor, _reason(walk), again))
+    return _told(_drive(production, watch, walk.actor, services), production)
+
+
+def nothing_new(walk: build.Walk, endpoint: Endpoint, again: str, new_data: bool) -> Told | None:
+    """Say why there is nothing to do, if there is not; raises `Rejected` for a version that was rolled back here."""
+    training = build.training_digest(walk)
+    built = {number: body for number, body in walk.builds.built.items() if body["training"] == training}
+    champion = walk.builds.built.get(endpoint.champion or 0)
+    if new_data and champion is not None and champion["data"] == walk.data["digest"]:
+        why = f"no new data: version {endpoint.champion} in production learned from these very files"
+        return {"ending": "nothing new", "why": why, "version": endpoint.champion}
+    for number in built:
+        if number == endpoint.champion and not again:
+            why = f"version {number} in production was built from this very code, data and parameters"
+            return {"ending": "nothing new", "why": why, "version": number}
+        refuse_rejected(endpoint, number, again)
+    return None
+
+
+def _checked(walk: build.Walk, name: str, check: Callable[[], Finding]) -> Finding:
+    began = walk.env.clock.now()
+    finding = step(name, check)
+    build.note(walk, name, finding, (walk.env.clock.now() - began).total_seconds())
+    return finding
+
+
+def _stage(walk: build.Walk, staging: Environment, candidate: Candidate) -> None:
+    def run() -> Finding:
+        watch = Watch(staging.stream(walk.model))
+        if watch.refresh(staging).champion == candidate.version:
+            return Finding("staging", Verdict.PASS, f"version {candidate.version} is staged already")
+        watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", "to be accepted again")
+        release = drive(staging, watch, actor=walk.actor)
+        verdict = Verdict.PASS if release.ending is Ending.PROMOTED else Verdict.FAIL
+        return Finding("staging", verdict, str(release.closing.get("reason", "")), {"release": release.id})
+
+    finding = _checked(walk, "staging", run)
+    if finding.verdict is not Verdict.PASS:
+        raise ModelcdError(f"version {candidate.version} did not come up in staging: {finding.reason}")
+
+
+def _reason(walk: build.Walk) -> str:
+    delivery = walk.builds.deliveries[-1]
+    return delivery.reason or f"delivery {delivery.id}, {delivery.trigger}"
+
+
+def _all(walk: build.Walk) -> list[dict[str, Any]]:
+    return [build.finding_plain(finding) for finding in walk.findings]
+
+
+def _number(walk: build.Walk) -> int | None:
+    return walk.version.number if walk.version else None
+
+
+def _leave(walk: build.Walk) -> None:
+    with contextlib.suppress(Exception):
+        artifact(f"gates-{walk.model}-{walk.delivery}", _pages.gates(walk.findings))
+
+
+# -- releases ----------------------------------------------------------------------------------------------------------
+
+
+def at_once(candidate: Candidate) -> Candidate:
+    """Return *candidate* with the policy of a place without live traffic: everything at once."""
+    from dataclasses import replace
+
+    return replace(candidate, policy=Canary(shares=(), keep_warm=0.0))
+
+
+def candidate_of(env: Environment, model: str, version: int) -> Candidate:
+    """Return the proven *version* of *model*; raises `UnknownName`."""
+    from modelcd.errors import UnknownName
+
+    builds = build.read_builds(env, model)
+    if version not in builds.proven:
+        raise UnknownName("proven version", str(version), [str(number) for number in builds.proven])
+    return build.candidate_from(model, builds.proven[version])
+
+
+def champion_of(env: Environment, endpoint: Endpoint) -> Candidate | None:
+    """Return the champion of *endpoint* with everything that running it needs."""
+    return None if endpoint.champion is None else candidate_of(env, endpoint.model, endpoint.champion)
+
+
+def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int | None) -> Watch:
+    """Ask the release under way to go back, or open one that brings the version before back."""
+    from modelcd.errors import UsageError
+
+    endpoint = Watch(env.stream(model)).refresh(env)
+    if endpoint.open is not None and to is None:
+        return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or "rolled back by hand")
+    served = [r.version for r in endpoint.releases if r.ending is Ending.PROMOTED]
+    before = [version for version in served if version != endpoint.champion]
+    target = to if to is not None else (before[-1] if before else None)
+    if target is None:
+        raise UsageError(f"{model} has no earlier version in {env.name} to go back to", help="see: modelcd history")
+    if target == endpoint.champion:
+        raise UsageError(f"version {target} serves {env.name} already", help="see: modelcd status")
+    candidate = at_once(candidate_of(env, model, target))
+    why = reason or "rolled back by hand"
+    return open_release(
+        env, candidate, release=secrets.token_hex(3), actor=who, reason=why, takes_out=endpoint.champion
+    )
+
+
+def _open(env: Environment, candidate: Candidate, who: str, reason: str, again: str) -> Watch:
+    return open_release(env, candidate, release=secrets.token_hex(3), actor=who, reason=reason, again=again)
+
+
+def _drive(env: Environment, watch: Watch, who: str, services: Services) -> Release:
+    """Drive the newest release to its end, one task a rung."""
+    told = listener.get()
+
+    def look(ticked: Ticked) -> None:
+        told(env.name, "look", ticked, 0.0)
+
+    release = watch.endpoint.releases[-1]
+    while release.ending is None:
+        rung = release.step
+        name = f"{env.name} {release.share:g} %" if rung >= 0 else f"{env.name} start"
+
+        def moved(now: Release, rung: int = rung) -> bool:
+            return now.step != rung
+
+        revive = partial(services.up, ["gateway"])
+        before = release
+        release = step(name, partial(drive, env, watch, actor=who, tell=look, revive=revive, until=moved))
+        if release.ending is None and release.step == before.step:
+            break
+    settle(env, watch, actor=who)
+    with contextlib.suppress(Exception):
+        artifact(f"release-{release.id}", _pages.release(watch.endpoint, release))
+    return release
+
+
+def _told(release: Release, env: Environment) -> Told:
+    ending = str(release.ending) if release.ending is not None else "waiting"
+    why = str(release.closing.get("reason", "")) or str(release.judgement.get("reason", ""))
+    return {
+        "ending": ending,
+        "why": why,
+        "version": release.version,
+        "release": release.id,
+        "environment": env.name,
+        "champion": release.champion,
+        "exposed": dict(release.closing.get("exposed", {})),
+        "findings": list(release.judgement.get("findings", [])),
+    }

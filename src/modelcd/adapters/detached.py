@@ -1,0 +1,103 @@
+"""A process of ours that outlives whoever started it.
+
+It is known by its pid *and* start time, written to a record file: a pid alone is used again by the system, and names
+are shared.  A process that has ended and was not waited for yet counts as ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from modelcd.errors import RuntimeFailure
+
+
+@dataclass(frozen=True)
+class Detached:
+    """The process recorded in *record*, printing into *log*."""
+
+    record: Path
+    log: Path
+
+    def start(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+        """Start *command* in a session of its own and record it; returns its pid.  Raises `RuntimeFailure`."""
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=cwd,
+                    env=dict(env),
+                    start_new_session=True,
+                )
+            self._write(process.pid)
+        except OSError as error:
+            raise RuntimeFailure(f"could not start {command[0]}: {error.strerror or error}") from error
+        _children[process.pid] = process
+        return process.pid
+
+    def process(self) -> psutil.Process | None:
+        """Return the process if it lives."""
+        try:
+            known = json.loads(self.record.read_text())
+            process = psutil.Process(int(known["pid"]))
+            same = abs(process.create_time() - float(known["started"])) < 0.01
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, KeyError, psutil.Error):
+            return None
+        if not alive:
+            self._reap()
+        return process if alive else None
+
+    def alive(self) -> bool:
+        """Say whether the process lives."""
+        return self.process() is not None
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Ask the process to end, end its whole group after *grace* seconds, and forget it."""
+        process = self.process()
+        if process is not None:
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                process.terminate()
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(grace)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        self._reap()
+        self.record.unlink(missing_ok=True)
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the newest *lines* of the log."""
+        try:
+            with self.log.open("rb") as stream:
+                stream.seek(max(0, self.log.stat().st_size - 400 * lines))
+                return "\n".join(stream.read().decode(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def _write(self, pid: int) -> None:
+        started = psutil.Process(pid).create_time()
+        temporary = self.record.with_suffix(".new")
+        temporary.write_text(json.dumps({"pid": pid, "started": started}))
+        os.replace(temporary, self.record)
+
+    def _reap(self) -> None:
+        for pid, child in list(_children.items()):
+            if child.poll() is not None:
+                del _children[pid]
+
+
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Processes that this very process started, to be waited for once they have ended."""

@@ -1,0 +1,85 @@
+"""The state of a model's builds: a fold of the records in the stream `builds/MODEL`.
+
+Kinds of records: `opened` (somebody wants to deliver), `step` (one step with its finding), `built` (a version exists),
+`proven` (a version passed its gates: everything that a release of it needs), `closed` (how the delivery ended).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from modelcd.domain.records import Record
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One walk of a project through the process; `ending` is empty while it goes on."""
+
+    id: str
+    actor: str
+    reason: str
+    trigger: str
+    project: str
+    opened: str
+    steps: tuple[Mapping[str, Any], ...] = ()
+    version: int | None = None
+    ending: str = ""
+    why: str = ""
+    ended: str = ""
+
+
+@dataclass(frozen=True)
+class Builds:
+    """What is known of a model's builds: its deliveries, and what a release of each version needs."""
+
+    stream: str
+    seq: int = 0
+    deliveries: tuple[Delivery, ...] = ()
+    built: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    proven: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def open(self) -> Delivery | None:
+        """The delivery that has not ended, if there is one."""
+        return self.deliveries[-1] if self.deliveries and not self.deliveries[-1].ending else None
+
+
+def stream_of(model: str) -> str:
+    """Name the stream in which the builds of *model* are recorded."""
+    return f"builds/{model}"
+
+
+def fold_builds(builds: Builds, records: Iterable[Record]) -> Builds:
+    """Return *builds* after *records*; an unknown kind is a `ValueError`."""
+    for record in records:
+        builds = replace(_apply(builds, record), seq=record.seq)
+    return builds
+
+
+def _apply(builds: Builds, record: Record) -> Builds:
+    entry, body = record.entry, record.entry.body
+    match entry.kind:
+        case "opened":
+            opened = Delivery(
+                entry.release, entry.actor, body["reason"], body["trigger"], body["project"], entry.at
+            )
+            return replace(builds, deliveries=(*builds.deliveries, opened))
+        case "step":
+            last = builds.deliveries[-1]
+            return _update(builds, steps=(*last.steps, {**body, "at": entry.at}))
+        case "built":
+            version = int(body["version"])
+            builds = replace(builds, built={**builds.built, version: {**body, "at": entry.at}})
+            return _update(builds, version=version)
+        case "proven":
+            return replace(builds, proven={**builds.proven, int(body["version"]): {**body, "at": entry.at}})
+        case "closed":
+            return _update(builds, ending=body["ending"], why=body["why"], ended=entry.at)
+        case _:
+            raise ValueError(f"{record.stream}: record {record.seq} is of the unknown kind {entry.kind!r}")
+
+
+def _update(builds: Builds, **changes: Any) -> Builds:
+    return replace(builds, deliveries=(*builds.deliveries[:-1], replace(builds.deliveries[-1], **changes)))

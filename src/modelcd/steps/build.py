@@ -1,0 +1,324 @@
+"""From a project to a proven version: each step is a function of a `Walk`, and ends in a record of the builds' stream.
+
+A step that says no returns a finding that is not a PASS; one that could not find out raises.  The user's code runs in
+children of the project's own environment and hands back plain data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelcd.artifact import digest_of
+from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
+from modelcd.domain.plain import from_plain
+from modelcd.domain.policy import Acceptance, Budgets, Canary
+from modelcd.domain.records import Entry
+from modelcd.domain.verdict import Finding, Verdict, worst
+from modelcd.domain.versions import Lineage, ModelVersion
+from modelcd.environment import Environment
+from modelcd.errors import CannotTell, ProjectError
+from modelcd.ports import Build, Project, Unit
+from modelcd.steps import accept, validate
+from modelcd.steps.release import Candidate
+from modelcd.steps.tick import finding_plain
+
+Tell = Callable[[str, str, str, float], None]
+"""Called with step, state (`begin`, or how it ended), one sentence, and seconds."""
+
+
+@dataclass
+class Walk:
+    """One delivery on its way: what was found so far, and where it is recorded."""
+
+    env: Environment
+    project: Project
+    path: Path
+    folder: Path
+    snapshots: Path
+    interpreter: str
+    actor: str
+    delivery: str
+    builds: Builds = field(init=False)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    prepared: Mapping[str, Any] = field(default_factory=dict)
+    version: ModelVersion | None = None
+    artifact: Path | None = None
+    snapshot: str = ""
+    reused: bool = False
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.spec["name"])
+
+    @property
+    def budgets(self) -> Budgets:
+        """How long each part may take."""
+        return from_plain(Budgets, self.spec.get("budgets", {}))
+
+    @property
+    def policy(self) -> Canary:
+        """How the project wants to be released into production."""
+        return from_plain(Canary, self.spec["rollout"])
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """What the project wants to be shown in staging."""
+        return from_plain(Acceptance, self.spec["acceptance"])
+
+    def call(self, command: str, budget: float, **arguments: Any) -> Mapping[str, Any]:
+        """Run one command of the project's child."""
+        return self.project.call(command, arguments, budget=budget, memory=self.budgets.memory).value
+
+    def record(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Write one record into the builds' stream."""
+        entry = Entry(kind, self.env.clock.now().isoformat(), self.actor, self.delivery, body)
+        self.builds = fold_builds(self.builds, self.env.journal.append(self.builds.stream, self.builds.seq, [entry]))
+
+
+def describe(walk: Walk) -> Mapping[str, Any]:
+    """Read pipeline.py in a child: what is delivered, and how."""
+    walk.spec = walk.project.call("describe", {}, budget=Budgets().describe).value
+    walk.builds = read_builds(walk.env, walk.model)
+    return walk.spec
+
+
+def read_builds(env: Environment, model: str) -> Builds:
+    """Return what is recorded of the builds of *model*."""
+    stream = stream_of(model)
+    return fold_builds(Builds(stream), env.journal.read(stream))
+
+
+def open_delivery(walk: Walk, *, reason: str, trigger: str) -> None:
+    """Record that a delivery begins; one that its driver left behind is closed as abandoned first."""
+    left = walk.builds.open
+    if left is not None:
+        why = f"its driver ended without a word; delivery {walk.delivery} took over"
+        entry = Entry("closed", walk.env.clock.now().isoformat(), walk.actor, left.id, {"ending": "abandoned", "why": why})
+        records = walk.env.journal.append(walk.builds.stream, walk.builds.seq, [entry])
+        walk.builds = fold_builds(walk.builds, records)
+    walk.record("opened", {"reason": reason, "trigger": trigger, "project": str(walk.path)})
+
+
+def close_delivery(walk: Walk, ending: str, why: str) -> Delivery:
+    """Record how the delivery ended."""
+    walk.record("closed", {"ending": ending, "why": why})
+    return walk.builds.deliveries[-1]
+
+
+def note(walk: Walk, name: str, finding: Finding, seconds: float) -> None:
+    """Record what a step found."""
+    body = {
+        "name": name,
+        "verdict": finding.verdict.value,
+        "reason": finding.reason,
+        "evidence": dict(finding.evidence),
+        "seconds": round(seconds, 3),
+    }
+    walk.record("step", body)
+
+
+# -- the steps ---------------------------------------------------------------------------------------------------------
+
+
+def find_data(walk: Walk) -> Finding:
+    """See which data are there, by content."""
+    walk.data = walk.call("data", walk.budgets.data, cache=str(walk.folder.parent / "hashes.json"))
+    files = walk.data["files"]
+    if not files:
+        raise ProjectError(
+            f"no file matches {walk.spec['data']['pattern']}", help="put data there, or change Dataset(...) in pipeline.py"
+        )
+    return Finding("data", Verdict.PASS, f"{len(files)} files, digest {walk.data['digest'][:12]}", {"files": files})
+
+
+def known_version(walk: Walk) -> ModelVersion | None:
+    """Return the version that was built from this very code, data, parameters and toolchain."""
+    training = training_digest(walk)
+    for version in walk.env.registry.versions(walk.model):
+        if version.lineage.training == training:
+            return version
+    return None
+
+
+def training_digest(walk: Walk) -> str:
+    """Return the digest of everything that training depends on."""
+    import hashlib
+
+    parts = [walk.spec["training_code"], walk.data["digest"]]
+    return "sha256:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def prepare_data(walk: Walk) -> Finding:
+    """Read the data, let the project prepare them, and keep the newest rows apart as the holdout."""
+    walk.folder.mkdir(parents=True, exist_ok=True)
+    walk.prepared = walk.call(
+        "prepare", walk.budgets.data, out=str(walk.folder / "data"), files=walk.data["files"]
+    )
+    found = walk.prepared
+    dropped = found["raw_rows"] - found["rows"]
+    text = f"{found['rows']:,} rows, {found['train_rows']:,} to learn from, {found['holdout_rows']:,} held out"
+    if dropped:
+        text += f"; the project drops {dropped:,} ({100 * dropped / found['raw_rows']:.1f} %) when preparing"
+    return Finding("data", Verdict.PASS, text, dict(found))
+
+
+def check_data(walk: Walk) -> Finding:
+    """Check the data as they arrived against the project's expectations."""
+    result = walk.call("expect", walk.budgets.data, data=str(walk.folder / "data"))
+    return Finding("expectations", Verdict(result["verdict"]), result["reason"], result.get("evidence", {}))
+
+
+def run_tests(walk: Walk) -> Finding:
+    """Run the project's own tests."""
+    result = walk.call("tests", walk.budgets.tests)
+    return Finding("tests", Verdict(result["verdict"]), result["reason"], result.get("evidence", {}))
+
+
+def train(walk: Walk) -> Finding:
+    """Train in a child and register what came out; what was built before is not built again."""
+    known = known_version(walk)
+    if known is not None:
+        walk.reused = True
+        _take(walk, known, walk.env.registry.fetch(walk.model, known.number))
+        return Finding("train", Verdict.PASS, f"version {known.number} was built from the same inputs; not trained again")
+    out = walk.folder / "artifact"
+    result = walk.call("train", walk.budgets.train, data=str(walk.folder / "data"), out=str(out))
+    lineage = Lineage(
+        training=training_digest(walk),
+        code=walk.spec["training_code"],
+        data=walk.data["digest"],
+        commit=walk.data.get("commit", ""),
+        parameters={str(k): str(v) for k, v in walk.spec.get("parameters", {}).items()},
+        toolchain=result["toolchain"],
+        rows=walk.prepared["train_rows"],
+        data_from=str(walk.prepared.get("from", "")),
+        data_until=str(walk.prepared.get("until", "")),
+    )
+    build = Build(walk.model, out, digest_of(out), lineage)
+    version = walk.env.registry.add(build)
+    _take(walk, version, walk.env.registry.fetch(walk.model, version.number))
+    return Finding("train", Verdict.PASS, f"version {version.number} in {result['seconds']:.1f} s", {"digest": version.digest})
+
+
+def _take(walk: Walk, version: ModelVersion, artifact: Path) -> None:
+    walk.version, walk.artifact = version, artifact
+    body = {
+        "version": version.number,
+        "digest": version.digest,
+        "training": version.lineage.training,
+        "data": version.lineage.data,
+        "code": version.lineage.code,
+        "commit": version.lineage.commit,
+        "toolchain": dict(version.lineage.toolchain),
+        "rows": version.lineage.rows,
+        "from": version.lineage.data_from,
+        "until": version.lineage.data_until,
+        "artifact": str(artifact),
+        "reused": walk.reused,
+    }
+    walk.record("built", body)
+
+
+def check_gates(walk: Walk, production: Environment, champion: Candidate | None) -> Finding:
+    """Score the holdout through the real server, champion beside challenger, and check every gate."""
+    assert walk.version is not None and walk.artifact is not None, "gates come after training"
+    env, place = walk.env, f"gates/{walk.model}"
+    data = walk.folder / "data"
+    held = walk.call("rows", walk.budgets.data, data=str(data), part="holdout", limit=20_000)
+    rows = held["rows"]
+    unit = Unit(place, walk.model, walk.version.number, walk.version.digest, walk.artifact, interpreter=walk.interpreter)
+    findings = [validate.signature(walk.artifact, Path(champion.artifact) if champion else None)]
+    with validate.running(env, unit) as instance:
+        scores = {"challenger": validate.score(env, instance.address, rows)}
+        findings.append(validate.pace(env, instance.address, rows, walk.acceptance.p99))
+    if champion is not None and champion.version != walk.version.number:
+        old = Unit(
+            place, walk.model, champion.version, champion.digest, Path(champion.artifact), interpreter=champion.interpreter
+        )
+        with validate.running(env, old) as instance:
+            scores["champion"] = validate.score(env, instance.address, rows)
+    validate.write_scores(walk.folder / "scores.json", scores)
+    golden = {"rows": rows[: validate.GOLDEN], "scores": scores["challenger"][: validate.GOLDEN]}
+    (walk.folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+    checked = walk.call("gates", walk.budgets.data, data=str(data), scores=str(walk.folder / "scores.json"))
+    findings += [_finding(plain) for plain in checked["findings"]]
+    walk.findings += findings
+    return _summed("gates", findings)
+
+
+def prove(walk: Walk) -> Candidate:
+    """Record that the version passed: with this, it can be released by whoever may."""
+    assert walk.version is not None and walk.artifact is not None, "only a built version is proven"
+    walk.snapshot = walk.call("snapshot", walk.budgets.data, out=str(walk.snapshots))["folder"]
+    body = {
+        "version": walk.version.number,
+        "digest": walk.version.digest,
+        "artifact": str(walk.artifact),
+        "interpreter": walk.interpreter,
+        "snapshot": walk.snapshot,
+        "policy": walk.spec["rollout"],
+        "policy_digest": walk.spec["policy_digest"],
+        "acceptance": walk.spec["acceptance"],
+        "golden": str(walk.folder / "golden.json"),
+        "findings": [finding_plain(finding) for finding in walk.findings],
+    }
+    walk.record("proven", body)
+    return candidate_from(walk.model, body)
+
+
+def candidate_from(model: str, proven: Mapping[str, Any]) -> Candidate:
+    """Read the record of a proven version."""
+    return Candidate(
+        model=model,
+        version=int(proven["version"]),
+        digest=str(proven["digest"]),
+        artifact=str(proven["artifact"]),
+        interpreter=str(proven["interpreter"]),
+        snapshot=str(proven["snapshot"]),
+        policy=from_plain(Canary, proven["policy"]),
+        findings=tuple(_finding(plain) for plain in proven["findings"]),
+    )
+
+
+def accept_staged(walk: Walk, staging: Environment) -> Finding:
+    """Ask the staged version, through its gateway, what production will ask."""
+    url = staging.router.url(staging.stream(walk.model))
+    golden = json.loads((walk.folder / "golden.json").read_text(encoding="utf-8"))
+    findings = list(contract_findings(url, golden["rows"][:3]))
+    findings.append(accept.golden(staging, url, golden["rows"], golden["scores"]))
+    if walk.acceptance.tests:
+        result = walk.call("accept", walk.acceptance.budget, url=url, tests=walk.acceptance.tests)
+        findings.append(
+            Finding("acceptance tests", Verdict(result["verdict"]), result["reason"], result.get("evidence", {}))
+        )
+    findings.append(accept.load(staging, url, golden["rows"], walk.acceptance))
+    walk.findings += findings
+    return _summed("acceptance", findings)
+
+
+def contract_findings(url: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """Check the model contract at *url*."""
+    from modelcd.serving.contract import check_contract
+
+    return check_contract(url, rows)
+
+
+def _summed(name: str, findings: Sequence[Finding]) -> Finding:
+    verdict = worst(finding.verdict for finding in findings)
+    bad = [finding for finding in findings if finding.verdict is not Verdict.PASS]
+    reason = "; ".join(f"{f.name}: {f.reason}" for f in bad) or "; ".join(f.reason for f in findings)
+    return Finding(name, verdict, reason, {"findings": [finding_plain(finding) for finding in findings]})
+
+
+def _finding(plain: Mapping[str, Any]) -> Finding:
+    try:
+        return Finding(plain["name"], Verdict(plain["verdict"]), plain["reason"], plain.get("evidence", {}))
+    except (KeyError, ValueError) as error:
+        raise CannotTell(f"a check handed back something that is no finding: {error}") from error

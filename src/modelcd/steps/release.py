@@ -1,0 +1,168 @@
+"""Opening a release and driving it to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from modelcd.domain.plain import to_plain
+from modelcd.domain.policy import Canary
+from modelcd.domain.records import Entry
+from modelcd.domain.release import Ask, Endpoint, Release
+from modelcd.domain.routing import Arm, Routing
+from modelcd.domain.verdict import Finding
+from modelcd.environment import Environment
+from modelcd.errors import Busy, CannotTell, ConfigurationError, Conflict, Rejected, UsageError
+from modelcd.steps.tick import Ticked, Watch, finding_plain, tick
+
+TICK_EVERY = 0.25
+"""Seconds between two ticks of a driver."""
+
+PATIENCE = 30.0
+"""Seconds that a driver goes on when a port cannot be read, before it leaves the release to the reconciler."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version that is ready to be released: what the journal must know to run it without anybody's help."""
+
+    model: str
+    version: int
+    digest: str
+    artifact: str
+    interpreter: str
+    snapshot: str
+    policy: Canary
+    findings: Sequence[Finding] = field(default_factory=tuple)
+
+
+def open_release(
+    env: Environment,
+    candidate: Candidate,
+    *,
+    release: str,
+    actor: str,
+    reason: str,
+    again: str = "",
+    takes_out: int | None = None,
+) -> Watch:
+    """Record that *candidate* wants into *env*; nothing moves yet.
+
+    Raises `Busy` while another release is open there, `Rejected` for a version that was rolled back before unless
+    *again* says why, `ConfigurationError` for what the traffic layer cannot do.  *takes_out* names the version that a
+    person wants to be rid of by this.
+    """
+    watch = Watch(env.stream(candidate.model))
+    with env.journal.exclusive(watch.stream, 10.0):
+        endpoint = watch.refresh(env)
+        if endpoint.open is not None:
+            raise busy(endpoint, endpoint.open)
+        if takes_out is None:
+            refuse_rejected(endpoint, candidate.version, again)
+        refuse_impossible(env, candidate.policy)
+        body = {
+            "version": candidate.version,
+            "digest": candidate.digest,
+            "artifact": candidate.artifact,
+            "interpreter": candidate.interpreter,
+            "snapshot": candidate.snapshot,
+            "policy": to_plain(candidate.policy),
+            "champion": endpoint.champion,
+            "reason": again or reason,
+            "takes_out": takes_out,
+            "evidence": [finding_plain(finding) for finding in candidate.findings],
+        }
+        entry = Entry("opened", env.clock.now().isoformat(), actor, release, body)
+        watch.take(env.journal.append(watch.stream, endpoint.seq, [entry]))
+    return watch
+
+
+def busy(endpoint: Endpoint, release: Release) -> Busy:
+    """Say who is releasing what."""
+    return Busy(
+        f"release {release.id} of version {release.version} into {endpoint.environment} is under way"
+        f" (by {release.actor}, since {release.opened[11:19]} UTC)",
+        help=f"watch it: modelcd status {endpoint.model}; end it: modelcd rollback {endpoint.model}",
+    )
+
+
+def refuse_rejected(endpoint: Endpoint, version: int, again: str) -> None:
+    """Raise `Rejected` when *version* was rolled back here and nobody gave a reason to try it again."""
+    before = endpoint.rejected(version)
+    if before is not None and not again:
+        what = "taken out by a rollback" if before.takes_out == version else str(before.ending)
+        raise Rejected(
+            f"version {version} was {what}, release {before.id}: {before.reason or before.closing.get('reason', '')}",
+            help='change what was wrong, or say why it should be tried again: --again "reason"',
+        )
+
+
+def refuse_impossible(env: Environment, policy: Canary) -> None:
+    """Raise `ConfigurationError` when the traffic layer cannot do what *policy* will ask of it."""
+    if not policy.shares:
+        return
+    arms = (Arm(1, 100 - policy.shares[0]), Arm(2, policy.shares[0]))
+    missing = env.router.abilities().missing(Routing(arms, fallback=1 if policy.fallback else None))
+    if missing:
+        raise ConfigurationError(
+            f"the traffic layer of {env.name} cannot do: {', '.join(missing)}",
+            help="change rollout= in pipeline.py; shares=() is blue/green and works everywhere",
+        )
+
+
+def ask(env: Environment, model: str, what: Ask, *, actor: str, reason: str = "") -> Watch:
+    """Record what a person wants of the open release; the next tick does it."""
+    watch = Watch(env.stream(model))
+    with env.journal.exclusive(watch.stream, 10.0):
+        endpoint = watch.refresh(env)
+        release = endpoint.open
+        if release is None:
+            raise UsageError(f"no release of {model} into {env.name} is under way", help="see: modelcd status")
+        body = {"ask": what.value, "reason": reason}
+        entry = Entry("asked", env.clock.now().isoformat(), actor, release.id, body)
+        watch.take(env.journal.append(watch.stream, endpoint.seq, [entry]))
+    return watch
+
+
+def drive(
+    env: Environment,
+    watch: Watch,
+    *,
+    actor: str,
+    tell: Callable[[Ticked], None] = lambda _: None,
+    revive: Callable[[], None] = lambda: None,
+    until: Callable[[Release], bool] = lambda _: False,
+) -> Release:
+    """Tick until the newest release has ended, waits for a person, or is *until*; returns it as it stands.
+
+    What cannot be read for a while is tried again, with *revive* in between; after `PATIENCE` seconds the error is
+    raised and the release is left, in a safe state, to whoever ticks next.
+    """
+    trouble_since = None
+    while True:
+        try:
+            ticked = tick(env, watch, actor=actor, wait=5.0)
+            trouble_since = None
+        except Conflict:
+            continue
+        except (CannotTell, Busy):
+            now = env.clock.now()
+            trouble_since = trouble_since or now
+            if (now - trouble_since).total_seconds() > PATIENCE:
+                raise
+            revive()
+            env.clock.sleep(TICK_EVERY)
+            continue
+        release = watch.endpoint.releases[-1]
+        tell(ticked)
+        if release.ending is not None or ticked.wait.asks or until(release):
+            return release
+        env.clock.sleep(TICK_EVERY)
+
+
+def settle(env: Environment, watch: Watch, *, actor: str) -> None:
+    """Tick once more, so that what nobody needs is let go of; trouble is left to the reconciler."""
+    try:
+        tick(env, watch, actor=actor, wait=1.0)
+    except (CannotTell, Busy):
+        return

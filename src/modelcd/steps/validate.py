@@ -1,0 +1,105 @@
+"""Offline gates: the holdout, scored through the very server that will serve, against the champion's scores."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from modelcd.artifact import read_manifest
+from modelcd.domain.verdict import Finding, Verdict
+from modelcd.environment import Environment
+from modelcd.errors import CannotTell, NotReady
+from modelcd.ports import Instance, Unit
+
+BATCH = 500
+"""Rows in one request when the holdout is scored."""
+
+GOLDEN = 200
+"""Rows whose scores are remembered, to be asked for again in staging."""
+
+PACE = 100
+"""One-row requests by which the latency is measured."""
+
+
+@contextmanager
+def running(env: Environment, unit: Unit) -> Iterator[Instance]:
+    """Run *unit* in a scratch place, away from all traffic, and stop it at the end.  Raises `NotReady` in time."""
+    instance = env.runtime.start(unit)
+    try:
+        await_ready(env, instance)
+        yield instance
+    finally:
+        env.runtime.stop(instance.id)
+
+
+def await_ready(env: Environment, instance: Instance) -> None:
+    """Wait until *instance* answers its readiness probe; raises `NotReady` with what it printed."""
+    began = env.clock.now()
+    while True:
+        try:
+            env.scoring.ready(instance.address)
+            return
+        except NotReady as error:
+            alive = any(i.alive for i in env.runtime.instances(instance.place) if i.id == instance.id)
+            late = (env.clock.now() - began).total_seconds() > env.start_budget
+            if late or not alive:
+                what = f"was not ready within {env.start_budget:g} s" if alive else "ended while starting"
+                raise NotReady(
+                    f"version {instance.version} of {instance.model} {what}: {error.message}",
+                    help=env.runtime.log(instance.id, 15),
+                ) from error
+            env.clock.sleep(0.05)
+
+
+def score(env: Environment, address: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return one score per row, asked for in batches."""
+    scores: list[Any] = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        answer = env.scoring.predict(address, batch)
+        if len(answer.scores) != len(batch):
+            raise CannotTell(f"{len(batch)} rows were sent and {len(answer.scores)} scores came back")
+        scores.extend(answer.scores)
+    return scores
+
+
+def pace(env: Environment, address: str, rows: Sequence[Mapping[str, Any]], limit: float) -> Finding:
+    """Measure one-row latency through the real server against *limit* seconds at the 99th percentile."""
+    times = []
+    for row in rows[:PACE]:
+        began = time.perf_counter()
+        env.scoring.predict(address, [row])
+        times.append(time.perf_counter() - began)
+    if not times:
+        return Finding("latency", Verdict.ERROR, "there are no rows to measure with")
+    times.sort()
+    p50, p99 = times[len(times) // 2], times[min(len(times) - 1, math.ceil(0.99 * len(times)) - 1)]
+    verdict = Verdict.PASS if p99 <= limit else Verdict.FAIL
+    reason = f"one row in {p50 * 1e3:.1f} ms at the median, {p99 * 1e3:.1f} ms at p99 (limit {limit * 1e3:,.0f} ms)"
+    return Finding("latency", verdict, reason, {"p50": p50, "p99": p99, "limit": limit, "requests": len(times)})
+
+
+def signature(challenger: Path, champion: Path | None) -> Finding:
+    """Check that whoever can ask the champion can ask the challenger: no new required column, no changed kind."""
+    new = {column.name: column for column in read_manifest(challenger).inputs}
+    if champion is None:
+        return Finding("signature", Verdict.PASS, f"{len(new)} columns; no champion to compare with")
+    old = {column.name: column for column in read_manifest(champion).inputs}
+    added = sorted(set(new) - set(old))
+    changed = sorted(name for name in set(new) & set(old) if new[name].kind != old[name].kind)
+    evidence = {"added": added, "changed": changed, "dropped": sorted(set(old) - set(new))}
+    if added or changed:
+        names = ", ".join([*added, *changed])
+        return Finding("signature", Verdict.FAIL, f"requests that suit the champion would fail: {names}", evidence)
+    return Finding("signature", Verdict.PASS, f"takes every request that the champion takes ({len(new)} columns)", evidence)
+
+
+def write_scores(path: Path, scores: Mapping[str, Sequence[Any]]) -> None:
+    """Leave scores for the child that checks the gates."""
+    path.write_text(json.dumps({name: list(values) for name, values in scores.items()}), encoding="utf-8")

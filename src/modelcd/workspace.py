@@ -1,0 +1,134 @@
+"""The folder where a laptop remembers everything: journal, registry, Prefect, gateway, logs.
+
+::
+
+    workspace.json   format and ports          journal/      the record of releases
+    registry/        MLflow's store            prefect/      Prefect's home
+    gateway/         Traefik's configuration   places/       processes of models, their logs
+    predictions/     what was answered         snapshots/    the projects' code as it was released
+    builds/          data and models under way services/     our own processes and their logs
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from modelcd.errors import ConfigurationError
+
+FORMAT = 1
+PORTS = {"gateway": 8700, "gateway-admin": 8701, "prefect": 8702, "control": 8703, "mlflow": 8704}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace at *path*; `open_workspace` makes one that is sure to be usable."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        """The journal's database."""
+        return self.path / "journal" / "journal.db"
+
+    @property
+    def settings(self) -> Path:
+        """The file with format and ports."""
+        return self.path / "workspace.json"
+
+    @cached_property
+    def ports(self) -> Mapping[str, int]:
+        """The ports of this workspace, by service."""
+        return {name: int(port) for name, port in _read(self.settings)["ports"].items()}
+
+    def with_ports(self, changed: Mapping[str, int]) -> Workspace:
+        """Remember other ports and return the workspace that uses them."""
+        _write(self.settings, {"format": FORMAT, "ports": {**self.ports, **changed}})
+        return Workspace(self.path)
+
+
+def default_path() -> Path:
+    """Return `MODELCD_WORKSPACE`, or the user's data folder."""
+    if given := os.environ.get("MODELCD_WORKSPACE"):
+        return Path(given).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("modelcd", appauthor=False))
+
+
+def open_workspace(path: Path | None = None) -> Workspace:
+    """Open the workspace at *path*, making it if there is none.
+
+    Raises `ConfigurationError` when it cannot be written or was made by a newer modelcd.
+    """
+    workspace = Workspace((path or default_path()).expanduser().resolve())
+    try:
+        workspace.path.mkdir(parents=True, exist_ok=True)
+        if not workspace.settings.exists():
+            _write(workspace.settings, {"format": FORMAT, "ports": _free_ports()})
+        found = _read(workspace.settings)["format"]
+    except OSError as error:
+        raise ConfigurationError(
+            f"the workspace {workspace.path} cannot be used: {error.strerror or error}",
+            help="give another folder with --workspace or MODELCD_WORKSPACE, or free space and permissions there",
+        ) from error
+    if found != FORMAT:
+        raise ConfigurationError(
+            f"the workspace {workspace.path} was made by a newer modelcd (format {found}, this one knows {FORMAT})",
+            help="upgrade modelcd, or use another workspace with --workspace",
+        )
+    return workspace
+
+
+def actor() -> str:
+    """Name who is at it: `MODELCD_ACTOR`, or the user of this process."""
+    try:
+        return os.environ.get("MODELCD_ACTOR") or getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"
+
+
+def port_is_free(port: int) -> bool:
+    """Say whether a server could listen on *port* of the loopback now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports() -> dict[str, int]:
+    chosen: dict[str, int] = {}
+    for name, wish in PORTS.items():
+        port = wish
+        while not port_is_free(port) or port in chosen.values():
+            port += len(PORTS)
+            if port > 65_000:
+                raise ConfigurationError("no free port was found for the workspace", help="free some ports")
+        chosen[name] = port
+    return chosen
+
+
+def _read(path: Path) -> dict[str, dict[str, int]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["format"], content["ports"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} is damaged: {error}", help="restore it from a backup; without it the ports are not known"
+        ) from error
+    return dict(content)
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
