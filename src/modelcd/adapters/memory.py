@@ -1,0 +1,343 @@
+"""Every port that remembers or runs something, in this process: for tests, examples and trying things out.
+
+They keep the contracts of the real adapters, are safe between threads and touch neither disk nor network; what they
+hold ends with the process.  A model is a function from rows to scores, known by the digest of its artifact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from modelcd.adapters.sealing import sealed
+from modelcd.adapters.truths import settled
+from modelcd.domain.records import Entry, Record
+from modelcd.domain.versions import ModelVersion
+from modelcd.errors import Busy, CannotTell, Conflict, NotReady, RuntimeFailure, UnknownName
+from modelcd.ports import Build, Instance, Label, Labelled, Receipt, Scores, Unit
+
+Behaviour = Callable[[Sequence[Mapping[str, Any]]], Sequence[Any]]
+"""What a model does: one score per row, in order."""
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class MemoryClock:
+    """A `Clock` that stands still until somebody sleeps."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._now = start
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        """Return the present time in UTC."""
+        with self._lock:
+            return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Let *seconds* pass at once."""
+        with self._lock:
+            self._now += timedelta(seconds=max(0.0, seconds))
+
+
+class MemoryNotifier:
+    """A `Notifier` that remembers what it told, as (subject, text), in `told`."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def tell(self, subject: str, text: str) -> None:
+        """Remember what should be announced."""
+        self.told.append((subject, text))
+
+
+class MemoryJournal:
+    """A `Journal` in this process."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, list[Record]] = {}
+        self._holds: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def read(self, stream: str, after: int = 0) -> list[Record]:
+        """Return the records of *stream* numbered above *after*, in order."""
+        with self._lock:
+            return self._records.get(stream, [])[max(0, after) :]
+
+    def append(self, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
+        """Append *entries* behind record number *expected*, all or none; raises `Conflict`."""
+        with self._lock:
+            known = self._records.get(stream, [])
+            if len(known) != expected:
+                raise Conflict(
+                    f"{stream}: wanted to write behind record {expected}, found record {len(known)}",
+                    help="somebody else wrote meanwhile: read again, decide again",
+                )
+            records = sealed(stream, expected, known[-1].digest if known else "", entries)
+            if records:
+                self._records[stream] = [*known, *records]
+            return records
+
+    def streams(self) -> list[str]:
+        """Return the names of all streams, sorted."""
+        with self._lock:
+            return sorted(self._records)
+
+    def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
+        """Hold *stream* among the threads of this process; raises `Busy`."""
+        return self._held(stream, wait)
+
+    @contextlib.contextmanager
+    def _held(self, stream: str, wait: float) -> Iterator[None]:
+        with self._lock:
+            hold = self._holds.setdefault(stream, threading.Lock())
+        if not hold.acquire(timeout=max(0.0, wait)):
+            raise Busy(f"{stream} is held by another thread", help="wait until it is done, then try again")
+        try:
+            yield
+        finally:
+            hold.release()
+
+
+class MemoryRegistry:
+    """A `Registry` in this process; artifacts stay where they were built, unchecked."""
+
+    def __init__(self, clock: MemoryClock | None = None) -> None:
+        self._clock = clock or MemoryClock()
+        self._versions: dict[str, list[ModelVersion]] = {}
+        self._artifacts: dict[tuple[str, int], Path] = {}
+        self._aliases: dict[str, dict[str, int]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, build: Build) -> ModelVersion:
+        """Register *build*; the same training digest again returns the version that is there."""
+        with self._lock:
+            known = self._versions.setdefault(build.model, [])
+            for version in known:
+                if version.lineage.training == build.lineage.training:
+                    return self._named(version)
+            version = ModelVersion(
+                model=build.model,
+                number=len(known) + 1,
+                digest=build.digest,
+                lineage=build.lineage,
+                created=self._clock.now().isoformat(),
+                metrics=dict(build.metrics),
+            )
+            known.append(version)
+            self._artifacts[build.model, version.number] = build.artifact
+            return version
+
+    def versions(self, model: str) -> list[ModelVersion]:
+        """Return the versions of *model*, oldest first, aliases included."""
+        with self._lock:
+            return [self._named(version) for version in self._versions.get(model, [])]
+
+    def fetch(self, model: str, number: int) -> Path:
+        """Return the folder that version *number* was built in."""
+        with self._lock:
+            self._require(model, number)
+            return self._artifacts[model, number]
+
+    def point(self, model: str, alias: str, number: int | None) -> None:
+        """Let *alias* name version *number*, or nothing."""
+        with self._lock:
+            if number is None:
+                self._aliases.get(model, {}).pop(alias, None)
+                return
+            self._require(model, number)
+            self._aliases.setdefault(model, {})[alias] = number
+
+    def _named(self, version: ModelVersion) -> ModelVersion:
+        aliases = self._aliases.get(version.model, {})
+        return replace(version, aliases=tuple(sorted(a for a, number in aliases.items() if number == version.number)))
+
+    def _require(self, model: str, number: int) -> None:
+        if (model, number) not in self._artifacts:
+            known = [str(version.number) for version in self._versions.get(model, [])]
+            raise UnknownName(f"version of {model}", str(number), known)
+
+
+class MemoryRuntime:
+    """A `Runtime` whose models are functions: *models* maps the digest of an artifact to what it does."""
+
+    def __init__(self, models: Mapping[str, Behaviour]) -> None:
+        self._models = dict(models)
+        self._instances: dict[str, Instance] = {}
+        self._logs: dict[str, list[str]] = {}
+        self._unready: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def start(self, unit: Unit) -> Instance:
+        """Start *unit* unless it lives already; raises `RuntimeFailure`."""
+        with self._lock:
+            there = self._instances.get(unit.id)
+            if there is not None and there.alive:
+                if there.digest != unit.digest:
+                    raise RuntimeFailure(
+                        f"{unit.id} runs {there.digest}, not {unit.digest}",
+                        help="stop the one that runs; a version's artifact never changes",
+                    )
+                return there
+            if unit.digest not in self._models:
+                raise RuntimeFailure(f"{unit.id}: no model has the digest {unit.digest}", help="give it to the runtime")
+            instance = Instance(
+                id=unit.id,
+                place=unit.place,
+                model=unit.model,
+                version=unit.version,
+                digest=unit.digest,
+                address=f"memory://{unit.id}",
+                alive=True,
+            )
+            self._instances[unit.id] = instance
+            self._logs.setdefault(unit.id, []).append(f"started {unit.model} {unit.version}")
+            return instance
+
+    def instances(self, place: str = "") -> list[Instance]:
+        """Return what was started in *place* (everywhere when empty) and not stopped, dead ones included."""
+        with self._lock:
+            return sorted((i for i in self._instances.values() if place in ("", i.place)), key=lambda i: i.id)
+
+    def stop(self, instance: str) -> None:
+        """Stop the instance named *instance*; one that is not there is already stopped."""
+        with self._lock:
+            if self._instances.pop(instance, None) is not None:
+                self._logs[instance].append("stopped")
+                self._unready.pop(instance, None)
+
+    def log(self, instance: str, lines: int = 50) -> str:
+        """Return the newest *lines* of what became of the instance."""
+        with self._lock:
+            return "\n".join(self._logs.get(instance, [])[-lines:] if lines > 0 else [])
+
+    def kill(self, instance: str) -> None:
+        """Let the instance die, as a crash does: it is still listed, and no longer alive."""
+        with self._lock:
+            self._instances[instance] = replace(self._instances[instance], alive=False, detail="killed")
+            self._logs[instance].append("killed")
+
+    def unready(self, instance: str, reason: str = "warming up") -> None:
+        """Let the readiness probe of the instance answer *reason*, now or once it is started; empty: ready again."""
+        with self._lock:
+            self._unready[instance] = reason
+
+    def answering(self, address: str) -> tuple[Instance, Behaviour]:
+        """Return who listens at *address* and what it does; raises `NotReady` with the reason when it does not."""
+        with self._lock:
+            instance = self._instances.get(address.removeprefix("memory://"))
+            if instance is None or not instance.alive:
+                raise NotReady(f"nobody listens at {address}", help="start the instance")
+            if reason := self._unready.get(instance.id, ""):
+                raise NotReady(f"{instance.id} is not ready: {reason}", help="wait, or read its log")
+            return instance, self._models[instance.digest]
+
+
+class MemoryScoring:
+    """A `Scoring` that asks the models of a `MemoryRuntime`."""
+
+    def __init__(self, runtime: MemoryRuntime) -> None:
+        self._runtime = runtime
+        self._answers = 0
+        self._lock = threading.Lock()
+
+    def ready(self, address: str, timeout: float = 2.0) -> Mapping[str, Any]:
+        """Return what the readiness probe answered; raises `NotReady` with the reason."""
+        instance, _ = self._runtime.answering(address)
+        return {"model": instance.model, "version": str(instance.version)}
+
+    def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
+        """Score *rows*; what the model raises becomes `CannotTell`, and so does a wrong number of scores."""
+        instance, behaviour = self._runtime.answering(address)
+        try:
+            scores = tuple(behaviour(rows))
+        except Exception as error:
+            raise CannotTell(f"{instance.id}: {error}", help="see what the model was sent") from error
+        if len(scores) != len(rows):
+            raise CannotTell(f"{instance.id} gave {len(scores)} scores for {len(rows)} rows")
+        with self._lock:
+            self._answers += 1
+            return Scores(scores, instance.model, str(instance.version), prediction_id=f"{self._answers:032x}")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row that was scored, as a model server logs it."""
+
+    id: str
+    model: str
+    version: int
+    revision: str
+    score: Any
+    leg: str = "main"
+
+
+class MemoryPredictions:
+    """A `Predictions` in this process; `log` is what a model server's spool is elsewhere."""
+
+    def __init__(self) -> None:
+        self._predictions: dict[tuple[str, str], Prediction] = {}
+        self._labels: dict[tuple[str, str], Any] = {}
+        self._joined: dict[str, list[tuple[int, str]]] = {}
+        self._cursor = 0
+        self._lock = threading.Lock()
+
+    def log(self, endpoint: str, predictions: Sequence[Prediction]) -> None:
+        """Remember *predictions* of *endpoint*; an id that is known already is not counted again."""
+        with self._lock:
+            for prediction in predictions:
+                key = endpoint, prediction.id
+                if key not in self._predictions:
+                    self._predictions[key] = prediction
+                    self._join(key)
+
+    def label(self, endpoint: str, labels: Sequence[Label]) -> Receipt:
+        """Attach truths to predictions; a second, different truth for one prediction is refused (`UsageError`)."""
+        with self._lock:
+            asked = [label.prediction for label in labels if (endpoint, label.prediction) in self._labels]
+            new, again = settled(labels, {prediction: self._labels[endpoint, prediction] for prediction in asked})
+            joined = 0
+            for prediction, value in new.items():
+                self._labels[endpoint, prediction] = value
+                joined += self._join((endpoint, prediction))
+            return Receipt(joined=joined, waiting=len(new) - joined, again=again)
+
+    def labelled(self, endpoint: str, after: int = 0, limit: int = 100_000) -> list[Labelled]:
+        """Return joined pairs with a cursor above *after*, in the order in which they were joined."""
+        with self._lock:
+            found = [(cursor, key) for cursor, key in self._joined.get(endpoint, []) if cursor > after][:limit]
+            return [self._pair(cursor, endpoint, key) for cursor, key in found]
+
+    def counts(self, endpoint: str) -> Mapping[str, int]:
+        """Return how many `predictions`, `labelled`, `waiting` labels and `malformed` lines (none) there are."""
+        with self._lock:
+            predictions = sum(1 for known, _ in self._predictions if known == endpoint)
+            labels = sum(1 for known, _ in self._labels if known == endpoint)
+            joined = len(self._joined.get(endpoint, []))
+        return {"predictions": predictions, "labelled": joined, "waiting": labels - joined, "malformed": 0}
+
+    def _join(self, key: tuple[str, str]) -> int:
+        if key not in self._predictions or key not in self._labels:
+            return 0
+        self._cursor += 1
+        self._joined.setdefault(key[0], []).append((self._cursor, key[1]))
+        return 1
+
+    def _pair(self, cursor: int, endpoint: str, key: str) -> Labelled:
+        found = self._predictions[endpoint, key]
+        return Labelled(
+            cursor=cursor,
+            prediction=found.id,
+            model=found.model,
+            version=found.version,
+            revision=found.revision,
+            leg=found.leg,
+            score=found.score,
+            value=self._labels[endpoint, key],
+        )

@@ -1,0 +1,172 @@
+"""What every journal must do: subclass `JournalContract`, give the fixture `journal`, add nothing."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from modelcd.domain.records import Entry, broken
+from modelcd.errors import Busy, Conflict, JournalError, UsageError
+from modelcd.ports import Journal
+
+STREAM = "production/team/flights"
+
+
+def entry(kind: str = "step", **body: object) -> Entry:
+    """An entry to append."""
+    return Entry(kind=kind, at="2026-01-01T00:00:00+00:00", actor="ada", release="r1", body=body)
+
+
+class JournalContract:
+    """Append-only, all or none, compared before it is written, one stream not touching another."""
+
+    def test_an_unknown_stream_is_empty(self, journal: Journal) -> None:
+        assert journal.read(STREAM) == []
+
+    def test_a_journal_without_records_has_no_streams(self, journal: Journal) -> None:
+        assert journal.streams() == []
+
+    def test_what_was_appended_is_read_back(self, journal: Journal) -> None:
+        written = journal.append(STREAM, 0, [entry(share=5, why="naïve – ☂", deep={"a": [1, None, 2.5]})])
+
+        assert journal.read(STREAM) == written
+
+    def test_an_entry_is_kept_as_it_was_given(self, journal: Journal) -> None:
+        given = entry("promoted", evidence=[1, 2])
+
+        journal.append(STREAM, 0, [given])
+
+        assert [record.entry for record in journal.read(STREAM)] == [given]
+
+    def test_the_writer_gets_what_a_reader_gets_for_values_that_json_changes(self, journal: Journal) -> None:
+        written = journal.append(STREAM, 0, [replace(entry(), body={"pair": (1, 2)})])
+
+        assert journal.read(STREAM) == written
+
+    def test_records_are_numbered_from_one(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry(), entry()])
+        journal.append(STREAM, 2, [entry()])
+
+        assert [record.seq for record in journal.read(STREAM)] == [1, 2, 3]
+
+    def test_only_records_after_a_number_are_read(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry(n=1), entry(n=2), entry(n=3)])
+
+        assert [record.entry.body["n"] for record in journal.read(STREAM, after=1)] == [2, 3]
+
+    def test_nothing_is_read_after_the_newest(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry()])
+
+        assert journal.read(STREAM, after=1) == []
+
+    def test_the_chain_holds_over_several_writes(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry(n=1), entry(n=2)])
+        journal.append(STREAM, 2, [entry(n=3)])
+
+        assert broken(journal.read(STREAM)) == ""
+
+    @pytest.mark.parametrize("expected", [0, 1, 3])
+    def test_a_writer_who_has_not_read_the_newest_record_is_refused(self, journal: Journal, expected: int) -> None:
+        journal.append(STREAM, 0, [entry(), entry()])
+
+        with pytest.raises(Conflict):
+            journal.append(STREAM, expected, [entry()])
+
+    def test_a_refused_writer_leaves_nothing(self, journal: Journal) -> None:
+        before = journal.append(STREAM, 0, [entry()])
+        with pytest.raises(Conflict):
+            journal.append(STREAM, 0, [entry("other"), entry("other")])
+
+        assert journal.read(STREAM) == before
+
+    def test_no_entries_are_still_compared(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry()])
+
+        with pytest.raises(Conflict):
+            journal.append(STREAM, 0, [])
+
+    def test_no_entries_write_nothing(self, journal: Journal) -> None:
+        assert journal.append(STREAM, 0, []) == []
+
+    def test_a_value_json_cannot_hold_keeps_the_whole_batch_out(self, journal: Journal) -> None:
+        with pytest.raises(UsageError):
+            journal.append(STREAM, 0, [entry(), entry(share=float("nan"))])
+
+        assert journal.read(STREAM) == []
+
+    def test_streams_do_not_touch_each_other(self, journal: Journal) -> None:
+        journal.append("staging/flights", 0, [entry("a")])
+        journal.append("production/flights", 0, [entry("b")])
+
+        assert [record.entry.kind for record in journal.read("staging/flights")] == ["a"]
+
+    def test_streams_are_named_in_order(self, journal: Journal) -> None:
+        for stream in ("staging/b", "production/b", "staging/a"):
+            journal.append(stream, 0, [entry()])
+
+        assert journal.streams() == ["production/b", "staging/a", "staging/b"]
+
+    def test_of_writers_at_the_same_place_one_wins(self, journal: Journal) -> None:
+        outcomes: list[str] = []
+        gate = threading.Barrier(4)
+
+        def write(name: str) -> None:
+            gate.wait()
+            try:
+                journal.append(STREAM, 0, [entry(name)])
+                outcomes.append("written")
+            except JournalError as error:
+                outcomes.append(type(error).__name__)
+
+        writers = [threading.Thread(target=write, args=(str(n),)) for n in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+
+        assert sorted(outcomes) == ["Conflict", "Conflict", "Conflict", "written"]
+
+    def test_a_held_stream_is_busy(self, journal: Journal) -> None:
+        with journal.exclusive(STREAM), pytest.raises(Busy), journal.exclusive(STREAM):
+            pass
+
+    def test_another_stream_is_free(self, journal: Journal) -> None:
+        with journal.exclusive(STREAM), journal.exclusive("production/other"):
+            pass
+
+    def test_a_stream_is_free_again_after_its_holder(self, journal: Journal) -> None:
+        with journal.exclusive(STREAM):
+            pass
+
+        with journal.exclusive(STREAM):
+            pass
+
+    def test_a_holder_that_fails_lets_go(self, journal: Journal) -> None:
+        with pytest.raises(ZeroDivisionError), journal.exclusive(STREAM):
+            _ = 1 / 0
+
+        with journal.exclusive(STREAM):
+            pass
+
+    def test_one_who_waits_long_enough_gets_the_stream(self, journal: Journal) -> None:
+        taken, leave = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with journal.exclusive(STREAM):
+                taken.set()
+                leave.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        taken.wait(10)
+        threading.Timer(0.05, leave.set).start()
+
+        with journal.exclusive(STREAM, wait=10):
+            assert leave.is_set()
+        holder.join()
+
+    def test_a_holder_can_write(self, journal: Journal) -> None:
+        with journal.exclusive(STREAM):
+            assert journal.append(STREAM, 0, [entry()])

@@ -1,0 +1,204 @@
+"""Journals: what all keep, and what the one on disk keeps when processes, disks and versions get in its way."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from modelcd.adapters.journal import SqlJournal
+from modelcd.adapters.memory import MemoryJournal
+from modelcd.domain.records import broken
+from modelcd.errors import Busy, ConfigurationError, JournalError, Tampered
+from modelcd.testing.journal import STREAM, JournalContract, entry
+
+
+class TestMemoryJournal(JournalContract):
+    @pytest.fixture
+    def journal(self) -> MemoryJournal:
+        return MemoryJournal()
+
+
+class TestSqlJournal(JournalContract):
+    @pytest.fixture
+    def journal(self, tmp_path: Path) -> SqlJournal:
+        return SqlJournal(tmp_path / "new" / "journal.sqlite")
+
+
+def run(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a process that runs *code*, its output to be read."""
+    imports = (
+        "import sys; from pathlib import Path; from modelcd.adapters.journal import SqlJournal; "
+        "from modelcd.testing.journal import STREAM, entry; from modelcd.errors import *; "
+        "journal = SqlJournal(Path(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-c", imports + code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+def test_constructing_makes_no_file(tmp_path: Path) -> None:
+    SqlJournal(tmp_path / "journal.sqlite")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_what_is_not_there_makes_no_file(tmp_path: Path) -> None:
+    SqlJournal(tmp_path / "journal.sqlite").read(STREAM)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_process_reads_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    written = SqlJournal(path).append(STREAM, 0, [entry(n=1)])
+
+    assert SqlJournal(path).read(STREAM) == written
+
+
+def test_processes_that_create_it_at_once_lose_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    writers = [run("journal.append(f'staging/{sys.argv[2]}', 0, [entry()])", path, n) for n in range(3)]
+    for writer in writers:
+        writer.communicate(timeout=60)
+
+    assert SqlJournal(path).streams() == ["staging/0", "staging/1", "staging/2"]
+
+
+def test_writers_that_read_again_after_a_conflict_all_get_in(tmp_path: Path) -> None:
+    journal = SqlJournal(tmp_path / "journal.sqlite")
+
+    def write(_: int) -> None:
+        for _ in range(10):
+            while True:
+                try:
+                    journal.append(STREAM, len(journal.read(STREAM)), [entry()])
+                    break
+                except JournalError:
+                    continue
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+
+    records = journal.read(STREAM)
+    assert (len(records), broken(records)) == (30, "")
+
+
+def test_a_hold_ends_with_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    holder = run("with journal.exclusive(STREAM): print('held', flush=True); sys.stdin.read()", path)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.communicate()
+
+    with SqlJournal(path).exclusive(STREAM):
+        pass
+
+
+def test_busy_says_which_process_holds_the_stream(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    holder = run("with journal.exclusive(STREAM): print('held', flush=True); sys.stdin.read()", path)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(Busy, match=f"process {holder.pid} on "), SqlJournal(path).exclusive(STREAM):
+            pass
+    finally:
+        holder.communicate("")
+
+
+def test_a_locked_database_is_an_error_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    SqlJournal(path).append(STREAM, 0, [entry()])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(JournalError, match="locked"):
+            SqlJournal(path, patience=0.05).append(STREAM, 1, [entry()])
+    finally:
+        other.close()
+
+
+def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    SqlJournal(path).append(STREAM, 0, [entry()])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        assert len(SqlJournal(path, patience=0.05).read(STREAM)) == 1
+    finally:
+        other.close()
+
+
+FILL = """
+import resource
+journal.append(STREAM, 0, [entry()])
+size = max(path.stat().st_size for path in Path(sys.argv[1]).parent.iterdir())
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10_000, resource.RLIM_INFINITY))
+try:
+    journal.append(STREAM, 1, [entry(text="x" * 500) for _ in range(1000)])
+except JournalError as error:
+    print(error, error.help)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_an_error_that_says_so(tmp_path: Path) -> None:
+    printed, _ = run(FILL, tmp_path / "journal.sqlite").communicate(timeout=60)
+
+    assert "disk" in printed and "space" in printed
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    run(FILL, path).communicate(timeout=60)
+
+    assert len(SqlJournal(path).read(STREAM)) == 1
+
+
+def test_a_path_that_cannot_be_opened_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="cannot be opened"):
+        SqlJournal(tmp_path).append(STREAM, 0, [entry()])
+
+
+def test_a_file_that_is_no_database_is_an_error_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_text("not a database, but long enough to be looked at" * 100)
+
+    with pytest.raises(JournalError, match="not an SQLite database"):
+        SqlJournal(path).read(STREAM)
+
+
+def test_a_journal_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    SqlJournal(path).append(STREAM, 0, [entry()])
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE meta SET value = 99")
+    other.close()
+
+    with pytest.raises(ConfigurationError, match="newer modelcd"):
+        SqlJournal(path).read(STREAM)
+
+
+def test_a_changed_record_breaks_the_chain(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = SqlJournal(path)
+    journal.append(STREAM, 0, [entry(share=5), entry(share=25)])
+    with sqlite3.connect(path) as other:
+        other.execute("""UPDATE records SET body = '{"share": 100}' WHERE seq = 1""")
+    other.close()
+
+    assert "record 1 was changed" in broken(journal.read(STREAM))
+
+
+def test_a_body_that_is_no_json_any_more_is_tampered(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = SqlJournal(path)
+    journal.append(STREAM, 0, [entry()])
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE records SET body = 'oops'")
+    other.close()
+
+    with pytest.raises(Tampered, match="record 1"):
+        journal.read(STREAM)
