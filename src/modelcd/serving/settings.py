@@ -1,0 +1,68 @@
+"""What the server is told when it is started: all of it by argument and environment, as the contract says.
+
+Identity (model, version) and port have no defaults: a server that guesses who it is would be believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelcd.errors import ConfigurationError
+
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve one folder.
+
+    `body_limit` is in bytes; `drain` is how long, in seconds, requests are still taken after SIGTERM while
+    `/readyz` already answers 503, so that a gateway can look away before the port closes.
+    """
+
+    folder: Path
+    port: int
+    model: str
+    version: str
+    host: str = "127.0.0.1"
+    predictions: Path | None = None
+    log_all: bool = False
+    body_limit: int = 16 * MEGABYTE
+    drain: float = 0.5
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Read the command line and the environment; raises `ConfigurationError` naming what is missing."""
+    if len(arguments) != 1:
+        raise ConfigurationError("usage: python -m modelcd.serving ARTIFACT_FOLDER")
+    for name in ("PORT", "MODELCD_MODEL", "MODELCD_VERSION"):
+        if not environment.get(name):
+            raise ConfigurationError(f"{name} is not set", help=f"start the server with {name}=… in its environment")
+    log = environment.get("MODELCD_LOG", "")
+    if log not in ("", "all"):
+        raise ConfigurationError(f"MODELCD_LOG is {log!r}", help="MODELCD_LOG=all logs every request; or leave it out")
+    predictions = environment.get("MODELCD_PREDICTIONS", "")
+    return Settings(
+        folder=Path(arguments[0]).absolute(),
+        port=int(_number(environment, "PORT", "", 1, 65535)),
+        model=environment["MODELCD_MODEL"],
+        version=environment["MODELCD_VERSION"],
+        host=environment.get("HOST") or "127.0.0.1",
+        predictions=Path(predictions) if predictions else None,
+        log_all=log == "all",
+        body_limit=int(_number(environment, "MODELCD_BODY_LIMIT", str(16 * MEGABYTE), 1, 1 << 40)),
+        drain=_number(environment, "MODELCD_DRAIN", "0.5", 0, 5),
+    )
+
+
+def _number(environment: Mapping[str, str], name: str, default: str, low: float, high: float) -> float:
+    text = environment.get(name) or default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise ConfigurationError(f"{name} is {text!r}", help=f"give a number from {low:g} to {high:g}")
+    return value
