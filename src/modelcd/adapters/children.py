@@ -1,0 +1,287 @@
+"""Runs user code in child processes: the `Project` port, and a judge of success that keeps its child.
+
+Each call is a process in a session of its own, so that whatever it started can be ended with it.  Arguments and
+result travel by file, since user code prints; what it printed is kept at its end, bounded, without secrets.  A child
+holds a pipe to this process and ends when that closes: nobody trains on for a parent that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from modelcd.errors import ChildError, ProjectError
+from modelcd.ports import ChildResult
+
+OUTPUT_LIMIT = 64 * 1024
+"""Bytes of what a child printed that are kept, the last ones."""
+
+DEFAULTS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+FIXED = {
+    "DO_NOT_TRACK": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|DSN", re.IGNORECASE)
+
+
+class ChildProject:
+    """The project in the folder *project*, run by *interpreter*, which must have modelcd too.
+
+    With *log*, what each child printed is written there, a file per command.
+    """
+
+    def __init__(self, project: Path, interpreter: str = sys.executable, *, log: Path | None = None) -> None:
+        self.project = Path(project).resolve()
+        self.interpreter = interpreter
+        self.log = log
+
+    def call(self, command: str, arguments: Mapping[str, Any], *, budget: float, memory: int = 0) -> ChildResult:
+        """Run *command* (see `modelcd.project.commands`); see `modelcd.ports.Project` for what it raises."""
+        with tempfile.TemporaryDirectory(prefix="modelcd-") as place:
+            result = Path(place) / "result.json"
+            child = _Child(self, command, {"arguments": dict(arguments), "memory": memory}, Path(place))
+            try:
+                status = child.wait(budget)
+            finally:
+                output = child.end()
+            self._keep(command, output)
+            if status is None:
+                raise ChildError(f"{command} did not end within {budget:g} s (budget)", help=_tail(output))
+            if not result.is_file():
+                raise _without_result(command, status, memory, output)
+            return ChildResult(_value(json.loads(result.read_text(encoding="utf-8"))), output)
+
+    def _keep(self, command: str, output: str) -> None:
+        if self.log is not None:
+            self.log.mkdir(parents=True, exist_ok=True)
+            (self.log / f"{command}.log").write_text(output, encoding="utf-8")
+
+
+class SuccessJudge:
+    """Asks the success functions of the project in *folder* (a snapshot), in a child that stays between questions.
+
+    A child that is gone is started again for the next question.  Use it as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self, folder: Path, interpreter: str = sys.executable, *, budget: float = 30.0, start_budget: float = 60.0
+    ) -> None:
+        self.project = ChildProject(folder, interpreter)
+        self.budget = budget
+        self.start_budget = start_budget
+        self._lock = threading.Lock()
+        self._child: _Conversation | None = None
+
+    def judge(self, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+        """Return for each (score, label) whether it was a success, as the function of *guard* says.
+
+        Raises `ChildError` when it raised, ended, returned anything else than a truth value or took longer than the
+        budget; `ProjectError` when the snapshot cannot be loaded.
+        """
+        question = {"guard": guard, "pairs": [list(pair) for pair in pairs]}
+        with self._lock:
+            if self._child is None:
+                self._child = _Conversation(self.project, self.start_budget)
+            try:
+                answer = self._child.ask(question, self.budget)
+            except ChildError:
+                self._drop()
+                raise
+        results = list(_value(answer))
+        if len(results) != len(pairs):
+            raise ChildError(f"guard {guard!r} answered {len(results)} of {len(pairs)} pairs")
+        return results
+
+    def close(self) -> None:
+        """End the child; the judge can be used again."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def __enter__(self) -> SuccessJudge:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Child:
+    """One process in its own session, with what it prints drained into a bounded memory."""
+
+    def __init__(
+        self, project: ChildProject, command: str, request: Mapping[str, Any], place: Path, fds: Sequence[int] = ()
+    ) -> None:
+        arguments = place / "arguments.json"
+        arguments.write_text(json.dumps(request), encoding="utf-8")
+        self.environment = {**DEFAULTS, **os.environ, **FIXED}
+        self._output = bytearray()
+        call = [project.interpreter, "-P", "-X", "faulthandler", "-m", "modelcd.project.child"]
+        try:
+            self.process = subprocess.Popen(
+                [*call, command, str(arguments), str(place / "result.json")],
+                cwd=project.project,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=fds,
+            )
+        except OSError as error:
+            raise ProjectError(
+                f"{command} could not be started in {project.project}: {error.strerror}",
+                help=f"is there such a folder, and is {project.interpreter} a Python?",
+            ) from error
+        self._drain = threading.Thread(target=self._read, daemon=True, name=f"output of {command}")
+        self._drain.start()
+
+    def wait(self, budget: float) -> int | None:
+        """Return the exit status; None when the process still runs after *budget* seconds."""
+        try:
+            return self.process.wait(timeout=budget)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self) -> str:
+        """End the whole group and return the last of what it printed."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._drain.join(timeout=1.0)
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        return _without_secrets(bytes(self._output).decode(errors="replace"), self.environment)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            while chunk := os.read(stream.fileno(), 65_536):
+                self._output += chunk
+                del self._output[:-OUTPUT_LIMIT]
+
+
+class _Conversation:
+    """A child that answers line by line on a pair of pipes of its own."""
+
+    def __init__(self, project: ChildProject, start_budget: float) -> None:
+        self._place = tempfile.TemporaryDirectory(prefix="modelcd-")
+        theirs_in, self._to = os.pipe()
+        self._from, theirs_out = os.pipe()
+        os.set_blocking(self._to, False)
+        request = {"arguments": {"read": theirs_in, "write": theirs_out}, "memory": 0}
+        self._rest = b""
+        try:
+            self._child = _Child(project, "judge", request, Path(self._place.name), (theirs_in, theirs_out))
+        except BaseException:
+            os.close(self._to)
+            os.close(self._from)
+            self._place.cleanup()
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        try:
+            _value(self._line(time.monotonic() + start_budget, "load"))
+        except BaseException:
+            self.end()
+            raise
+
+    def ask(self, question: Mapping[str, Any], budget: float) -> Any:
+        """Return the answer to *question*; raises `ChildError` when there is none within *budget* seconds."""
+        deadline = time.monotonic() + budget
+        left = memoryview((json.dumps(question) + "\n").encode())
+        while left:
+            ready = select.select([], [self._to], [], max(0.0, deadline - time.monotonic()))[1]
+            if not ready:
+                raise ChildError(f"the success function did not answer within {budget:g} s (budget)")
+            try:
+                left = left[os.write(self._to, left) :]
+            except OSError as error:
+                raise self._gone() from error
+        return self._line(deadline, "answer")
+
+    def end(self) -> None:
+        """End the process and let go of the pipes."""
+        self._child.end()
+        for fd in (self._to, self._from):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._place.cleanup()
+
+    def _line(self, deadline: float, what: str) -> Any:
+        while b"\n" not in self._rest:
+            if not select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise ChildError(f"the success function did not {what} in time (budget)")
+            chunk = os.read(self._from, 1 << 20)
+            if not chunk:
+                raise self._gone()
+            self._rest += chunk
+        line, self._rest = self._rest.split(b"\n", 1)
+        return json.loads(line)
+
+    def _gone(self) -> ChildError:
+        status = self._child.wait(1.0)
+        return _without_result("the success function", status if status is not None else 0, 0, self._child.end())
+
+
+def _value(answer: Mapping[str, Any]) -> Any:
+    """Return what the child handed back, or raise what it reported."""
+    if "value" in answer:
+        return answer["value"]
+    error = answer["error"]
+    kind = ProjectError if error["kind"] == "ProjectError" else ChildError
+    environment = dict(os.environ)
+    raise kind(_without_secrets(error["message"], environment), help=_without_secrets(error["help"], environment))
+
+
+def _without_result(command: str, status: int, memory: int, output: str) -> ChildError:
+    if "No module named modelcd" in output or "No module named 'modelcd'" in output:
+        return ChildError(f"{command} cannot run: modelcd is not installed for this Python", help=_tail(output))
+    if status < 0:
+        how = f"was ended by {signal.Signals(-status).name}"
+        if memory:
+            how += f" (its memory budget was {memory:,} MB)"
+    else:
+        how = f"ended by itself (exit status {status})"
+    return ChildError(f"{command} {how} and left no result", help=_tail(output))
+
+
+def _tail(output: str, lines: int = 12) -> str:
+    return "\n".join(output.strip().splitlines()[-lines:])
+
+
+def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    """Put the names of secret-looking environment variables in the place of their values."""
+    for name, value in environment.items():
+        if len(value) >= 6 and _SECRET.search(name):
+            text = text.replace(value, f"<{name}>")
+    return text

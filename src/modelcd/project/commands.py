@@ -1,0 +1,270 @@
+"""What the child of a project can be asked: each command takes JSON values and returns JSON values.
+
+===========  =========================================================  ===============================================
+command      arguments                                                  returns
+===========  =========================================================  ===============================================
+`describe`                                                              the model, its policy, its digests, its files
+`data`       cache, known                                               files with sha256, digest, commit
+`prepare`    out, digest                                                paths of `train` and `holdout`, counts, ranges
+`expect`     digest                                                     findings on the raw rows
+`tests`                                                                 what the project's tests said
+`train`      data, out, parameters                                      the artifact's folder and digest
+`rows`       data, start, count, columns, target                        rows, truths, total
+`gates`      holdout, challenger, champion                              findings, metrics
+`accept`     url                                                        what the acceptance tests said
+`snapshot`   out                                                        a folder named by its content
+===========  =========================================================  ===============================================
+
+Imports stand inside the functions: asking for rows should not wait for what training needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelcd.domain.plain import to_plain
+from modelcd.errors import ProjectError
+from modelcd.project.declare import Model
+from modelcd.project.loading import load
+from modelcd.project.slicing import Part, Slice, cut
+
+Plain = dict[str, Any]
+Arguments = Mapping[str, Any]
+
+
+def describe(project: Path, arguments: Arguments) -> Plain:
+    """Say what `pipeline.py` declares, and which code, policy and toolchain that is."""
+    model, loaded = load_watched(project)
+    training, policy = cut(project, Part.TRAINING, loaded), cut(project, Part.POLICY)
+    whole = cut(project, Part.ALL, loaded)
+    declared = {
+        "gates": [to_plain(gate) for gate in model.gates],
+        "rollout": to_plain(model.rollout),
+        "acceptance": to_plain(model.acceptance),
+        "budgets": to_plain(model.budgets),
+        "tests": model.tests,
+    }
+    python = ".".join(map(str, sys.version_info[:3]))
+    data = {name: getattr(model.data, name) for name in ("pattern", "target", "time", "key", "holdout")}
+    return {
+        "name": model.name,
+        "source": "train" if model.train is not None else "artifact",
+        "method": model.method,
+        "parameters": {str(k): _text(v) for k, v in model.parameters.items()},
+        "data": {**data, "prepare": bool(model.data.prepare), "expectations": bool(model.data.expectations)},
+        **declared,
+        "training_code": training.digest(_material(project, model), _foreign(project)),
+        "policy_digest": policy.digest(declared, _tests_digest(project, model)),
+        "files": {name: _sha256(project / name) for name in whole.files},
+        "toolchain": {"python": python, **training.distributions},
+    }
+
+
+def data(project: Path, arguments: Arguments) -> Plain:
+    """Find the files of the dataset and hash their content."""
+    from modelcd.project import data as rows
+
+    model = load(project)
+    cache = arguments.get("cache")
+    files = rows.look(project, model.data.pattern, Path(cache) if cache else None)
+    commit, dirty = rows.commit(project)
+    plain: Plain = {"files": rows.plain_files(files), "digest": rows.digest(files), "commit": commit, "dirty": dirty}
+    if arguments.get("known") is not None:
+        plain["compared"] = rows.compared(files, arguments["known"])
+    return plain
+
+
+def prepare(project: Path, arguments: Arguments) -> Plain:
+    """Read the rows, apply `prepare`, and write those to learn from and the holdout."""
+    from modelcd.project import data as rows
+    from modelcd.project.rows import write_rows
+
+    model, out = load(project), Path(arguments["out"])
+    split = rows.prepared(project, model.data, rows.read(project, model.data, arguments.get("digest", "")))
+    out.mkdir(parents=True, exist_ok=True)
+    write_rows(split.train, out / "train.parquet")
+    write_rows(split.holdout, out / "holdout.parquet")
+    places = {"train": str(out / "train.parquet"), "holdout": str(out / "holdout.parquet")}
+    return {**places, **rows.described(model.data, split)}
+
+
+def expect(project: Path, arguments: Arguments) -> Plain:
+    """Check the project's expectations on the raw rows."""
+    from modelcd.project import data as rows
+    from modelcd.project.checks import expectation_findings
+
+    model = load(project)
+    if model.data.expectations is None:
+        return expectation_findings(project, model, None)
+    return expectation_findings(project, model, rows.read(project, model.data, arguments.get("digest", "")))
+
+
+def tests(project: Path, arguments: Arguments) -> Plain:
+    """Run the project's own tests."""
+    from modelcd.project.suites import run
+
+    return run(project, load(project).tests, default="tests/")
+
+
+def accept(project: Path, arguments: Arguments) -> Plain:
+    """Run the acceptance tests against the address `url`."""
+    from modelcd.project.suites import run
+
+    folder = load(project).acceptance.tests
+    os.environ["MODELCD_URL"] = str(arguments["url"])
+    return run(project, folder, default="")
+
+
+def train(project: Path, arguments: Arguments) -> Plain:
+    """Train on the prepared rows and write the artifact."""
+    from modelcd.project.rows import read_rows
+    from modelcd.project.training import fitted, watch_reading, write_artifact
+
+    out, source = Path(arguments["out"]), Path(arguments["data"])
+    reading = watch_reading(project, [out, source.parent])
+    model, loaded = load_watched(project)
+    frame = read_rows(source)
+    parameters = {**model.parameters, **arguments.get("parameters", {})}
+    estimator = fitted(project, model, frame.copy(), parameters)
+    code = cut(project, Part.TRAINING, loaded)
+    _nothing_unseen(project, model, code, reading())
+    return {**write_artifact(out, project, model, estimator, frame, code), "rows": len(frame)}
+
+
+def rows(project: Path, arguments: Arguments) -> Plain:
+    """Return rows of a parquet file as they would be sent to the model, and their truths."""
+    from modelcd.project.rows import plain_rows, plain_values, read_rows, rows_in
+
+    path, start = Path(arguments["data"]), int(arguments.get("start", 0))
+    frame = read_rows(path, start, arguments.get("count"))
+    target = arguments.get("target")
+    plain: Plain = {"rows": plain_rows(frame[list(arguments["columns"])]), "start": start, "total": rows_in(path)}
+    plain["truths"] = plain_values(frame[target]) if target else []
+    return plain
+
+
+def gates(project: Path, arguments: Arguments) -> Plain:
+    """Check the gates with the scores that the servers gave."""
+    from modelcd.project.checks import gate_findings
+    from modelcd.project.rows import read_rows
+
+    champion = arguments.get("champion")
+    return gate_findings(
+        project,
+        load(project),
+        read_rows(Path(arguments["holdout"])),
+        Path(arguments["challenger"]),
+        Path(champion) if champion else None,
+    )
+
+
+def snapshot(project: Path, arguments: Arguments) -> Plain:
+    """Copy what `pipeline.py` reaches, policy included, into a folder of `out` that is named by its content."""
+    model, loaded = load_watched(project)
+    files = {name: _sha256(project / name) for name in (*cut(project, Part.ALL, loaded).files, *model.files)}
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    folder = Path(arguments["out"]) / digest[:32]
+    if not folder.exists():
+        fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
+        for name in files:
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(project / name, fresh / name)
+        try:
+            fresh.rename(folder)
+        except OSError:  # somebody else wrote the very same folder meanwhile
+            shutil.rmtree(fresh)
+    return {"folder": str(folder), "digest": f"sha256:{digest}", "files": files}
+
+
+COMMANDS: Mapping[str, Callable[[Path, Arguments], Plain]] = {
+    function.__name__: function
+    for function in (describe, data, prepare, expect, tests, accept, train, rows, gates, snapshot)
+}
+
+
+# -- what the code is --------------------------------------------------------------------------------------------------
+
+
+def load_watched(project: Path) -> tuple[Model, list[str]]:
+    """Load the model; return also the project's files that ran although no import in their text names them."""
+    model = load(project)
+    known = set(cut(project, Part.ALL).files)
+    return model, [name for name in loaded_files(project) if name not in known]
+
+
+def loaded_files(project: Path) -> list[str]:
+    """Return the project's files that are loaded as modules now, relative, sorted."""
+    return sorted(path.relative_to(project).as_posix() for path in _module_files() if path.is_relative_to(project))
+
+
+def _module_files() -> set[Path]:
+    """Return the files of loaded modules that were not installed: the project's, and those from elsewhere."""
+    installed = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[1]}
+    installed.add(Path(os.__file__).resolve().parent)
+    found = {Path(f).resolve() for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}
+    foreign = (path for path in found if not any(path.is_relative_to(place) for place in installed))
+    return {path for path in foreign if not {"site-packages", "dist-packages"} & set(path.parts) and path.is_file()}
+
+
+def _foreign(project: Path) -> dict[str, str]:
+    """Map modules from outside of the project that have no version (editable installs, `PYTHONPATH`) to their sha256."""
+    return {path.name: _sha256(path) for path in sorted(_module_files()) if not path.is_relative_to(project)}
+
+
+def _material(project: Path, model: Model) -> Plain:
+    """Return what training depends on besides code and data: parameters, named files, an artifact made elsewhere."""
+    missing = next((name for name in model.files if not (project / name).is_file()), None)
+    if missing is not None:
+        raise ProjectError(f"there is no file {missing}", help="files=[…] names files of the project")
+    plain: Plain = {"parameters": {str(k): _text(v) for k, v in model.parameters.items()}}
+    plain["files"] = {name: _sha256(project / name) for name in model.files}
+    if model.artifact is not None:
+        source = project / model.artifact
+        parts = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+        if not source.exists():
+            raise ProjectError(f"there is no artifact {model.artifact}", help="a file by joblib, or an MLflow folder")
+        plain["artifact"] = {path.relative_to(project).as_posix(): _sha256(path) for path in parts}
+    return plain
+
+
+def _tests_digest(project: Path, model: Model) -> dict[str, str]:
+    folders = [project / folder for folder in (model.tests, model.acceptance.tests) if folder]
+    paths = sorted({path for folder in folders for path in folder.rglob("*.py")})
+    return {path.relative_to(project).as_posix(): _sha256(path) for path in paths}
+
+
+def _nothing_unseen(project: Path, model: Model, code: Slice, opened: list[str]) -> None:
+    """Refuse a training that depends on files whose change would not train again."""
+    whole = {*cut(project, Part.ALL).files, *code.files}
+    unseen = [name for name in loaded_files(project) if name not in whole]
+    if unseen:
+        raise ProjectError(
+            f"train imports {unseen[0]} in a way that cannot be read from the code",
+            help="import it by name, so that a change of it is noticed",
+        )
+    known = {*model.files, *([model.artifact] if model.artifact else [])}
+    unknown = [name for name in opened if name not in known]
+    if unknown:
+        raise ProjectError(
+            f"train reads {unknown[0]}, and a change of it would not be noticed",
+            help=f"name it: Model(…, files=[{', '.join(map(repr, unknown))}])",
+        )
+
+
+def _text(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ProjectError(f"parameters hold a {type(value).__name__}", help="numbers, texts, lists of them") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,291 @@
+"""The rows of a project: found, hashed by content, read, checked, prepared, and split by time.
+
+New data is what has new content: names, times and sizes of files prove nothing (they only let a hash be remembered).
+Files are hashed again after they were read, so that a version never claims data which changed underneath it.
+The holdout is strictly newer than what is learned from; rows of one and the same moment are never torn apart.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from modelcd.errors import ChildError, ProjectError
+from modelcd.project.declare import Dataset
+from modelcd.project.loading import calling
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the dataset: its path as the pattern says it, its size in bytes, its content's sha256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The prepared rows, oldest first: those to learn from, and the newest, kept from it; `raw` is how many came."""
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    raw: int
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def look(project: Path, pattern: str, cache: Path | None = None) -> list[File]:
+    """Return the files that *pattern* names in *project*, sorted, hashed; raises `ProjectError` when there are none."""
+    names = sorted(name for name in glob.glob(pattern, root_dir=project, recursive=True) if (project / name).is_file())
+    if not names:
+        raise ProjectError(f"no file matches {pattern!r}", help=f"patterns start in {project.name}/")
+    odd = [name for name in names if not name.endswith(SUFFIXES)]
+    if odd:
+        raise ProjectError(f"{odd[0]} is neither parquet nor CSV", help=f"narrow the pattern {pattern!r}")
+    remembered = _remembered(cache)
+    files = [_hashed(project, name, remembered) for name in names]
+    _remember(cache, remembered)
+    return files
+
+
+def digest(files: Sequence[File]) -> str:
+    """Return sha256 over the contents of *files* in their order; where they lie does not matter."""
+    return "sha256:" + hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
+
+
+def compared(files: Sequence[File], known: Mapping[str, str]) -> dict[str, list[str]]:
+    """Say which *files* are new, changed or unchanged against *known* (path to sha256), and which are gone."""
+    now = {file.path: file.sha256 for file in files}
+    return {
+        "new": [path for path in now if path not in known],
+        "changed": [path for path in now if path in known and known[path] != now[path]],
+        "unchanged": [path for path in now if known.get(path) == now[path]],
+        "gone": sorted(set(known) - set(now)),
+    }
+
+
+def commit(project: Path) -> tuple[str, bool]:
+    """Return the commit that *project* stands at ("" outside of a repository) and whether it has other changes."""
+    head = _git(project, "rev-parse", "HEAD")
+    return (head, bool(_git(project, "status", "--porcelain", "--", "."))) if head else ("", False)
+
+
+def _git(project: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(project), *words], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _hashed(project: Path, name: str, remembered: dict[str, str]) -> File:
+    path = project / name
+    try:
+        stat = path.stat()
+        key = f"{path.resolve()}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+        if key not in remembered:
+            with path.open("rb") as stream:
+                remembered[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ProjectError(f"{name} cannot be read: {error.strerror}") from error
+    return File(name, stat.st_size, remembered[key])
+
+
+def _remembered(cache: Path | None) -> dict[str, str]:
+    try:
+        plain = json.loads((cache / "hashes.json").read_text()) if cache else {}
+    except (OSError, ValueError):
+        return {}
+    return dict(plain) if isinstance(plain, dict) else {}
+
+
+def _remember(cache: Path | None, remembered: Mapping[str, str]) -> None:
+    if cache is None:
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    fresh = cache / f"hashes.json.{os.getpid()}"
+    fresh.write_text(json.dumps(dict(list(remembered.items())[-10_000:])))
+    fresh.replace(cache / "hashes.json")
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def read(project: Path, dataset: Dataset, expected: str = "") -> pd.DataFrame:
+    """Return the raw rows as they arrived.
+
+    Raises `ProjectError` for files that do not fit together, `ChildError` when they changed while they were read, or
+    since the digest *expected* was taken.
+    """
+    before = look(project, dataset.pattern)
+    if expected and digest(before) != expected:
+        raise ChildError("the data changed since it was looked at", help="deliver again")
+    frames = [_read_file(project, file.path) for file in before]
+    if look(project, dataset.pattern) != before:
+        raise ChildError("the data changed while it was read", help="deliver again when it has been written")
+    for file, frame in zip(before[1:], frames[1:], strict=True):
+        _fits(before[0].path, frames[0], file.path, frame)
+    rows = pd.concat(frames, ignore_index=True)
+    if rows.empty:
+        raise ProjectError(f"there are no rows in {dataset.pattern}")
+    return rows
+
+
+def _read_file(project: Path, name: str) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(project / name) if name.endswith(".parquet") else pd.read_csv(project / name)
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors and pandas' ParserError are ValueErrors
+        raise ProjectError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _fits(first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> None:
+    for name, lacking in ((second, [c for c in one if c not in other]), (first, [c for c in other if c not in one])):
+        if lacking:
+            raise ProjectError(f"{name} has no column {lacking[0]!r}, the other files have", help="all have one shape")
+    for column in one:
+        kinds = {_rough_kind(one[column]), _rough_kind(other[column])} - {"nothing"}
+        if len(kinds) > 1:
+            raise ProjectError(
+                f"column {column!r} holds {_rough_kind(one[column])} in {first}, {_rough_kind(other[column])} in {second}",
+                help="write it the same way in all files",
+            )
+
+
+def _rough_kind(values: pd.Series) -> str:
+    if values.isna().all():
+        return "nothing"
+    if pd.api.types.is_bool_dtype(values):
+        return "truth values"
+    if pd.api.types.is_numeric_dtype(values):
+        return "numbers"
+    return "times" if pd.api.types.is_datetime64_any_dtype(values) else "text"
+
+
+# -- preparing ---------------------------------------------------------------------------------------------------------
+
+
+def prepared(project: Path, dataset: Dataset, raw: pd.DataFrame) -> Split:
+    """Apply the project's `prepare`, check the rows, and split them by time; raises `ProjectError`, `ChildError`."""
+    count = len(raw)
+    rows = raw
+    if dataset.prepare is not None:
+        with calling("prepare", project):
+            rows = dataset.prepare(raw)
+        if not isinstance(rows, pd.DataFrame):
+            raise ProjectError(f"prepare returned a {type(rows).__name__}", help="it must return a DataFrame")
+        if rows.empty:
+            raise ProjectError(f"prepare left none of {count:,} rows")
+    rows = _checked(dataset, rows)
+    train, holdout = _split(dataset, rows)
+    for name, part in (("training", train), ("holdout", holdout)):
+        _needs_variety(dataset.target, name, part)
+    return Split(train, holdout, count)
+
+
+def _checked(dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
+    names = [str(column) for column in rows.columns]
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise ProjectError(f"two columns are named {doubled!r}")
+    rows = rows.set_axis(names, axis="columns")
+    for role, column in (("target", dataset.target), ("time", dataset.time), ("key", dataset.key)):
+        if column is not None and column not in names:
+            from modelcd.project.declare import nearest
+
+            raise ProjectError(f"the data has no column {column!r} ({role})", help=nearest(column, names))
+    missing = int(rows[dataset.target].isna().sum())
+    if missing:
+        raise ProjectError(
+            f"{missing:,} of {len(rows):,} rows have no {dataset.target!r}",
+            help="drop them in prepare, or find their truth",
+        )
+    if dataset.key is not None and rows[dataset.key].duplicated().any():
+        twice = rows[dataset.key][rows[dataset.key].duplicated()].iloc[0]
+        raise ProjectError(f"{dataset.key} {twice!r} is there twice", help="do two files hold the same rows?")
+    if dataset.time is not None:
+        times = _times(dataset.time, rows[dataset.time])
+        rows = rows.assign(**{dataset.time: times}).sort_values(dataset.time, kind="stable")
+    return rows.reset_index(drop=True)
+
+
+def _times(name: str, values: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(values):
+        raise ProjectError(
+            f"time column {name!r} holds numbers, such as {values.iloc[0]!r}",
+            help="turn it into times in prepare: pd.to_datetime(…, unit=…)",
+        )
+    try:
+        times = pd.to_datetime(values)
+    except (ValueError, TypeError) as error:
+        raise ProjectError(f"time column {name!r} cannot be read as times: {str(error).splitlines()[0]}") from error
+    if times.isna().any():
+        raise ProjectError(f"{int(times.isna().sum()):,} rows have no {name!r}", help="drop them in prepare")
+    return times
+
+
+def _split(dataset: Dataset, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    seconds = dataset.holdout_seconds
+    if seconds is None:
+        cut = min(len(rows) - 1, round(len(rows) * (1 - float(dataset.holdout))))
+        first = rows[dataset.time].iloc[cut] if dataset.time else cut
+    else:
+        first = rows[dataset.time].iloc[-1] - pd.Timedelta(seconds=seconds)
+    newer = rows[dataset.time] >= first if dataset.time else pd.Series(rows.index >= first)
+    if newer.all():
+        raise ProjectError(
+            f"holdout={dataset.holdout!r} leaves nothing to learn from: {len(rows):,} rows, none older",
+            help="keep less, or bring more data",
+        )
+    return rows[~newer].reset_index(drop=True), rows[newer].reset_index(drop=True)
+
+
+def _needs_variety(target: str, name: str, rows: pd.DataFrame) -> None:
+    values = rows[target].unique()
+    if len(values) < 2:
+        raise ProjectError(
+            f"all {len(rows):,} {name} rows have {target} = {values[0]!s}",
+            help="bring data with both, or split otherwise",
+        )
+
+
+def described(dataset: Dataset, split: Split) -> dict[str, Any]:
+    """Return what is worth knowing of *split* as JSON values."""
+    both = pd.concat([split.train[dataset.target], split.holdout[dataset.target]])
+    plain: dict[str, Any] = {
+        "raw_rows": split.raw,
+        "dropped": split.raw - len(both),
+        "rows": len(both),
+        "train_rows": len(split.train),
+        "holdout_rows": len(split.holdout),
+        "columns": list(split.train.columns),
+        "balance": {},
+    }
+    if both.nunique() <= 20:
+        plain["balance"] = {str(value): round(float(s), 6) for value, s in both.value_counts(normalize=True).items()}
+    if dataset.time is not None:
+        times = pd.concat([split.train[dataset.time], split.holdout[dataset.time]])
+        plain |= {
+            "from": times.iloc[0].isoformat(),
+            "until": times.iloc[-1].isoformat(),
+            "holdout_from": split.holdout[dataset.time].iloc[0].isoformat(),
+            "months": int((times.dt.year * 12 + times.dt.month).nunique()),
+        }
+    return plain
+
+
+def plain_files(files: Sequence[File]) -> list[dict[str, Any]]:
+    """Return *files* as JSON values."""
+    return [asdict(file) for file in files]

@@ -1,0 +1,255 @@
+"""What a user writes in `pipeline.py`: the model, its data, and the policy under which it is delivered.
+
+Everything here is a frozen value that is checked when it is written, because a mistake is cheapest before anything
+ran.  The checks need no data and import nothing heavy, so what only the data can tell (a missing column, a holdout
+without rows) is found later, in the child.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+from modelcd.domain.policy import Acceptance, Bound, Budgets, Canary, Gate, Guard, GuardKind
+from modelcd.domain.versions import valid_model_name
+from modelcd.errors import ProjectError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+METHODS = ("predict_proba", "predict")
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(w|d|h|min)\s*", re.IGNORECASE)
+_SECONDS = {"w": 7 * 86_400.0, "d": 86_400.0, "h": 3_600.0, "min": 60.0}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The rows that a model learns from and is checked with: files of one shape, in the project or beside it.
+
+    `pattern` is a glob of parquet or CSV files.  `target` is the column to predict, `time` the column that says when
+    a row happened, `key` one that names each row; neither `target` nor `key` is an input of the model.  `prepare`
+    turns the raw rows into those to learn from (it may drop rows; what it drops is reported, since it is asked for
+    live all the same).  `expectations` is called with `great_expectations.expectations` and returns what must hold of
+    the raw rows.  `holdout` is kept from training, the newest rows by `time`: a share (0.2) or a duration ("7D",
+    "36h").  Without `time` the order of the files and their rows counts as the order of events.
+    """
+
+    pattern: str
+    target: str = field(kw_only=True)
+    time: str | None = field(default=None, kw_only=True)
+    prepare: Callable[[DataFrame], DataFrame] | None = field(default=None, kw_only=True, compare=False, repr=False)
+    expectations: Callable[[Any], Iterable[Any]] | None = field(default=None, kw_only=True, compare=False, repr=False)
+    holdout: float | str = field(default=0.2, kw_only=True)
+    key: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.pattern or "://" in self.pattern:
+            raise ProjectError(
+                f"a dataset is a glob of files, got {self.pattern!r}", help='for example Dataset("data/*.parquet", …)'
+            )
+        if not self.target:
+            raise ProjectError("a dataset needs a target", help='target="late" names the column to predict')
+        if self.target in (self.time, self.key):
+            raise ProjectError(
+                f"target and {'time' if self.target == self.time else 'key'} are the same column, {self.target!r}",
+                help="the target is what is not known when the model is asked",
+            )
+        for name in ("prepare", "expectations"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ProjectError(f"{name} must be a function", help=f"{name}={name} passes it, without calling it")
+        if isinstance(self.holdout, str):
+            self._check_duration(self.holdout)
+        elif not 0 < self.holdout < 1:
+            raise ProjectError(
+                f"holdout is a share between 0 and 1 or a duration, got {self.holdout:g}",
+                help='holdout=0.2 keeps the newest fifth, holdout="7D" the last seven days',
+            )
+
+    def _check_duration(self, text: str) -> None:
+        if not _DURATION.fullmatch(text):
+            raise ProjectError(
+                f"holdout {text!r} is not a duration", help='write "7D", "36h", "2W" or a share like 0.2'
+            )
+        if self.time is None:
+            raise ProjectError(
+                f"holdout={text!r} needs to know when a row happened", help='name the column: time="date"'
+            )
+
+    @property
+    def holdout_seconds(self) -> float | None:
+        """The duration that `holdout` says, in seconds; None when it is a share."""
+        match = _DURATION.fullmatch(self.holdout) if isinstance(self.holdout, str) else None
+        return float(match[1]) * _SECONDS[match[2].lower()] if match else None
+
+
+class guard:  # noqa: N801 - read as a namespace: guard.errors(), guard.latency(), guard.success(correct)
+    """The live metrics that a release can be guarded by, each challenger against champion at the same time."""
+
+    @staticmethod
+    def errors(margin: float = 0.01) -> Guard:
+        """Tolerate at most *margin* more failed answers (a fraction: 0.01 is one percentage point)."""
+        return Guard(name="errors", kind=GuardKind.ERRORS, margin=margin)
+
+    @staticmethod
+    def latency(*, p50: float | None = None, p90: float | None = None, p99: float | None = None) -> Guard:
+        """Tolerate quantiles of the latency up to these ratios; without any, p50=1.25 and p99=1.5."""
+        given = ((0.5, p50), (0.9, p90), (0.99, p99))
+        ratios = tuple((q, float(ratio)) for q, ratio in given if ratio is not None)
+        return Guard(name="latency", kind=GuardKind.LATENCY, ratios=ratios or ((0.5, 1.25), (0.99, 1.5)))
+
+    @staticmethod
+    def success(function: Callable[[Any, Any], bool], margin: float = 0.03, *, name: str = "success") -> Guard:
+        """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true."""
+        if not callable(function):
+            raise ProjectError(
+                f"guard.success needs a function (score, label) -> bool, got {type(function).__name__}",
+                help="def correct(score, label): return (score >= 0.5) == label",
+            )
+        return Guard(name=name, kind=GuardKind.SUCCESS, margin=margin, function=function)
+
+
+DEFAULT_GUARDS: Final = (guard.errors(), guard.latency())
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and how it is delivered; `pipeline.py` has one, named `model`.
+
+    It comes from `train`, a function of the rows to learn from (and of `parameters`, if it has an argument of that
+    name) that returns a fitted object with `predict_proba` or `predict`; or from `artifact`, a file by joblib or an
+    MLflow model folder.  `gates` are checked on the holdout, `acceptance` is a folder of pytest tests that get the
+    staging address in `MODELCD_URL`, `rollout` the ladder to production.  `tests` is a folder of pytest tests that
+    run before training.  `files` names what training reads besides its code and data (a YAML of settings, say), so
+    that a change of it trains again.  `method` is `predict_proba` or `predict`, found out by itself when left away.
+
+    Raises `ProjectError` for what cannot be meant.
+    """
+
+    name: str
+    train: Callable[..., Any] | None = field(default=None, kw_only=True, compare=False, repr=False)
+    artifact: str | None = field(default=None, kw_only=True)
+    data: Dataset = field(kw_only=True)
+    gates: tuple[Gate, ...] = field(default=(), kw_only=True)
+    acceptance: Acceptance = field(default=Acceptance(), kw_only=True)
+    rollout: Canary = field(default=Canary(guards=DEFAULT_GUARDS), kw_only=True)
+    parameters: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    budgets: Budgets = field(default=Budgets(), kw_only=True)
+    tests: str = field(default="tests/", kw_only=True)
+    files: tuple[str, ...] = field(default=(), kw_only=True)
+    method: str | None = field(default=None, kw_only=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            data: Dataset,
+            train: Callable[..., Any] | None = None,
+            artifact: str | None = None,
+            gates: Iterable[Gate] = (),
+            acceptance: Acceptance | str = ...,
+            rollout: Canary = ...,
+            parameters: Mapping[str, Any] = ...,
+            budgets: Budgets = ...,
+            tests: str = "tests/",
+            files: Iterable[str] = (),
+            method: str | None = None,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        self._check_name()
+        self._check_source()
+        if isinstance(self.acceptance, str):
+            object.__setattr__(self, "acceptance", Acceptance(tests=self.acceptance))
+        for name, kind in (("data", Dataset), ("acceptance", Acceptance), ("rollout", Canary), ("budgets", Budgets)):
+            if not isinstance(getattr(self, name), kind):
+                raise ProjectError(
+                    f"{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}",
+                    help=f"{name}={kind.__name__}(…)",
+                )
+        object.__setattr__(self, "gates", tuple(_checked_gate(gate) for gate in self.gates))
+        object.__setattr__(self, "files", tuple(str(PurePath(path)) for path in self.files))
+        if self.method is not None and self.method not in METHODS:
+            raise ProjectError(
+                f"method must be {' or '.join(METHODS)}, got {self.method!r}", help=nearest(self.method, METHODS)
+            )
+
+    def _check_name(self) -> None:
+        if not isinstance(self.name, str) or not valid_model_name(self.name):
+            good = re.sub(r"[^a-z0-9/]+", "-", str(self.name).lower()).strip("-/") or "flight-delay"
+            raise ProjectError(
+                f"a model's name is [team/]name in lower case letters, digits and dashes, got {self.name!r}",
+                help=f'name="{good}"',
+            )
+
+    def _check_source(self) -> None:
+        if (self.train is None) == (self.artifact is None):
+            raise ProjectError(
+                f"model {self.name!r} needs exactly one of train and artifact",
+                help='train=train (a function) or artifact="model.joblib" (a fitted object on disk)',
+            )
+        if self.train is None:
+            return
+        if not callable(self.train):
+            raise ProjectError("train must be a function", help="train=train passes it, without calling it")
+        if self.parameters and not takes_parameters(self.train):
+            raise ProjectError(
+                f"parameters are given, but {getattr(self.train, '__name__', 'train')} does not take them",
+                help="def train(frame, parameters): …",
+            )
+
+
+def takes_parameters(train: Callable[..., Any]) -> bool:
+    """Say whether *train* has an argument named `parameters` (or takes any keyword)."""
+    try:
+        arguments = inspect.signature(train).parameters
+    except (TypeError, ValueError):
+        return False
+    return "parameters" in arguments or any(a.kind is a.VAR_KEYWORD for a in arguments.values())
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint with the nearest of the *known* names, or with all of them; empty when none is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}" if names else ""
+
+
+def _checked_gate(gate: Any) -> Gate:
+    if not isinstance(gate, Gate):
+        raise ProjectError(f"gates holds a {type(gate).__name__}", help='write Gate("roc_auc").at_least(0.8)')
+    if gate.bound is None:
+        raise ProjectError(
+            f"gate {gate.metric!r} says no bound", help=f'add one: Gate("{gate.metric}").at_least(0.8), .at_most(…), …'
+        )
+    known = _metrics()
+    if gate.function is None and known and gate.metric not in known:
+        raise ProjectError(
+            f"no metric is named {gate.metric!r}",
+            help=nearest(gate.metric, known) + "  (one of your own: Gate(name, function=f))",
+        )
+    if gate.bound is Bound.SLICES and not gate.column:
+        raise ProjectError(f"gate {gate.metric!r} slices by no column", help='.per_slice("carrier")')
+    if gate.margin < 0:
+        raise ProjectError(f"gate {gate.metric!r}: a margin is not negative, got {gate.margin:g}", help="margin=0.01")
+    return gate
+
+
+def _metrics() -> frozenset[str]:
+    """Return the names of the metrics that gates know.
+
+    Looked up late: the gates need numpy, which `import modelcd` should not wait for.
+    """
+    try:
+        from modelcd.domain.gates import METRICS
+    except ModuleNotFoundError:
+        return frozenset()
+
+    return frozenset(METRICS)

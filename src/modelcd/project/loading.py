@@ -1,0 +1,172 @@
+"""Loads `pipeline.py` in the child and says of a mistake in it where it is and what to do.
+
+This is the one door through which the user's file comes in: whatever it raises while it is read becomes a
+`ProjectError` with file and line.  What its functions raise when they are called is another matter: see `calling`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modelcd.errors import ChildError, ModelcdError, ProjectError
+from modelcd.project.declare import Dataset, Model, guard, nearest
+
+PIPELINE = "pipeline.py"
+TRACE_LINES = 12
+
+
+def load(project: Path) -> Model:
+    """Run the project's `pipeline.py` and return its model; raises `ProjectError` with file and line."""
+    if not (project / PIPELINE).is_file():
+        raise ProjectError(f"there is no {PIPELINE} in {project.name}/", help="go to the project's folder, or name it")
+    if str(project) not in sys.path:
+        sys.path.insert(0, str(project))
+    with reading(project):
+        module = importlib.import_module("pipeline")
+    model = getattr(module, "model", None)
+    if isinstance(model, Model):
+        return model
+    others = [name for name, value in vars(module).items() if isinstance(value, Model)]
+    if others:
+        raise ProjectError(f"{PIPELINE} calls its model {others[0]!r}", help=f"name it model: model = {others[0]}")
+    raise ProjectError(f"{PIPELINE} defines no model", help='end it with model = Model(name="…", …)')
+
+
+@contextmanager
+def reading(project: Path) -> Iterator[None]:
+    """Translate whatever the project's files raise while they are imported."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except SyntaxError as error:
+        where = f"{_name(error.filename, project)}, line {error.lineno}"
+        raise ProjectError(f"{where}: {error.msg}", help=(error.text or "").strip()) from error
+    except ModelcdError as error:
+        raise ProjectError(_at(error, project) + error.message, help=error.help) from error
+    except SystemExit as error:
+        raise ProjectError(f"{_at(error, project)}called exit({error.code or ''}) while it was read") from error
+    except Exception as error:
+        message, advice = _explained(error)
+        raise ProjectError(_at(error, project) + message, help=advice or _trace(error, project)) from error
+
+
+@contextmanager
+def calling(what: str, project: Path) -> Iterator[None]:
+    """Translate whatever a function of the project, described by *what*, raises into a `ChildError`."""
+    try:
+        yield
+    except (MemoryError, ModelcdError):
+        raise
+    except SystemExit as error:
+        raise ChildError(f"{what} called exit({'' if error.code is None else error.code})") from error
+    except BaseException as error:
+        where = location(error, project)
+        first = (str(error).strip().splitlines() or [""])[0]
+        message = f"{what} raised {type(error).__name__}" + (f": {first}" if first else "")
+        raise ChildError(message + (f" ({where})" if where else ""), help=_trace(error, project)) from error
+
+
+def location(error: BaseException, project: Path) -> str:
+    """Return `file, line N` of the innermost of the project's lines that *error* passed; empty without one."""
+    root = str(project) + "/"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(root)]
+    return f"{_name(frames[-1].filename, project)}, line {frames[-1].lineno}" if frames else ""
+
+
+def _at(error: BaseException, project: Path) -> str:
+    where = location(error, project)
+    return f"{where}: " if where else f"{PIPELINE}: "
+
+
+def _name(filename: str | None, project: Path) -> str:
+    path = Path(filename or PIPELINE)
+    return path.relative_to(project).as_posix() if path.is_relative_to(project) else path.name
+
+
+def _trace(error: BaseException, project: Path) -> str:
+    lines = "".join(traceback.format_exception(error)).replace(f"{project}/", "").splitlines()
+    return "\n".join(lines[-TRACE_LINES:])
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    """Return what is wrong and, where it can be known, what to do."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return f"no module is named {error.name!r}", f"install it, or put {error.name}.py beside {PIPELINE}"
+    if isinstance(error, ImportError) and (match := re.match(r"cannot import name '(\w+)' from '([\w.]+)'", text)):
+        return f"{match[2]} has no {match[1]!r}", nearest(match[1], _names_in(match[2]))
+    if isinstance(error, AttributeError) and error.obj is not None and error.name:
+        owner = getattr(error.obj, "__name__", type(error.obj).__name__)
+        return f"{owner} has no {error.name!r}", nearest(error.name, _public(error.obj))
+    if isinstance(error, NameError) and error.name:
+        return f"nothing is named {error.name!r}", nearest(error.name, _names_around(error)) or "import or define it"
+    if isinstance(error, TypeError) and (
+        match := re.match(r"(\w+)\S* got an unexpected keyword argument '(\w+)'", text)
+    ):
+        return _unknown_keyword(text, match[2])
+    if isinstance(error, TypeError) and re.match(r"(Model|Dataset)\.__init__\(\) missing", text):
+        return text.replace(".__init__()", "").replace("keyword-only ", ""), "see the first example for a whole model"
+    if isinstance(error, ValueError):
+        message, _, advice = text.partition("; ")
+        return message, advice
+    return f"{type(error).__name__}: {text}", ""
+
+
+def _unknown_keyword(text: str, keyword: str) -> tuple[str, str]:
+    called = text.split("(")[0].removesuffix(".__init__")
+    known = _CALLABLES.get(called)
+    if known is None:
+        return f"{called} takes no {keyword!r}", ""
+    return f"{called} takes no {keyword!r}", nearest(keyword, known)
+
+
+def _parameters(function: Any) -> list[str]:
+    import inspect
+
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+def _callables() -> dict[str, list[str]]:
+    import modelcd
+
+    classes = (Model, Dataset, modelcd.Canary, modelcd.Gate, modelcd.Acceptance, modelcd.Budgets)
+    known = {cls.__name__: _parameters(cls) for cls in classes}
+    for namespace in (guard, modelcd.Gate):
+        for name in _public(namespace):
+            function = getattr(namespace, name)
+            if callable(function):
+                known[f"{namespace.__name__}.{name}"] = _parameters(function)
+    return known
+
+
+def _public(owner: Any) -> list[str]:
+    return [name for name in dir(owner) if not name.startswith("_")]
+
+
+def _names_in(module: str) -> list[str]:
+    found = sys.modules.get(module)
+    return [] if found is None else list(getattr(found, "__all__", None) or _public(found))
+
+
+def _names_around(error: BaseException) -> list[str]:
+    step = error.__traceback__
+    names: set[str] = set(dir(builtins))
+    while step is not None:
+        names |= set(step.tb_frame.f_locals)
+        if step.tb_next is None:
+            names |= set(step.tb_frame.f_globals)
+        step = step.tb_next
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+_CALLABLES = _callables()

@@ -1,0 +1,218 @@
+"""Trains in the child, tries the result, and writes the artifact that will be registered, served and judged.
+
+The artifact carries the code that training reached and no more: `pipeline.py` goes in without its policy, so that the
+same training gives the same folder under any policy.  What the model needs at serving is found out by asking it
+(`feature_names_in_`), and by predicting a few real rows before anything is kept.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from modelcd.artifact import Manifest, digest_of, write_manifest
+from modelcd.errors import ProjectError
+from modelcd.project.declare import METHODS, Model, takes_parameters
+from modelcd.project.loading import calling
+from modelcd.project.rows import columns_of, plain_rows
+from modelcd.project.slicing import PIPELINE, Slice, versions_of
+
+TRIED_ROWS = 50
+WARMUP_ROWS = 3
+
+
+def fitted(project: Path, model: Model, frame: pd.DataFrame, parameters: Mapping[str, Any]) -> Any:
+    """Return what `train` made of *frame*, or what `artifact` holds."""
+    if model.train is None:
+        return _loaded(project / str(model.artifact))
+    arguments: dict[str, Any] = {"parameters": dict(parameters)} if takes_parameters(model.train) else {}
+    with calling("train", project):
+        result = model.train(frame, **arguments)
+    if not any(callable(getattr(result, method, None)) for method in METHODS):
+        raise ProjectError(
+            f"train returned a {type(result).__name__} without {' or '.join(METHODS)}",
+            help="return the fitted estimator: return pipeline.fit(…)",
+        )
+    return result
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        if (path / "MLmodel").is_file():
+            import mlflow.pyfunc
+
+            return mlflow.pyfunc.load_model(str(path))
+        if path.is_file():
+            return joblib.load(path)
+    except Exception as error:
+        raise ProjectError(f"the artifact {path.name} cannot be loaded: {type(error).__name__}: {error}") from error
+    raise ProjectError(f"there is no artifact {path.name}", help="a file by joblib, or an MLflow model folder")
+
+
+def inputs_of(estimator: Any, model: Model, frame: pd.DataFrame) -> list[str]:
+    """Return the columns that a request must have: those the model says it was fitted with, or all but the truth."""
+    truth = {model.data.target, model.data.key}
+    try:
+        said = [str(name) for name in estimator.feature_names_in_]
+    except AttributeError:
+        return [name for name in frame.columns if name not in truth]
+    unknown = [name for name in said if name not in frame.columns]
+    if unknown:
+        raise ProjectError(
+            f"the model was fitted with a column {unknown[0]!r} that the rows do not have",
+            help="a request has the columns of the data: compute others inside of the model (a Pipeline step)",
+        )
+    return [name for name in frame.columns if name in set(said) - truth]
+
+
+def method_of(estimator: Any, model: Model, sample: pd.DataFrame, project: Path) -> str:
+    """Return the method that gives the scores, tried on *sample*; raises `ProjectError` when none works."""
+    wanted = [model.method] if model.method else [name for name in METHODS if hasattr(estimator, name)]
+    classes = getattr(estimator, "classes_", None)
+    if not model.method and len(wanted) == 2 and classes is not None and len(classes) != 2:
+        wanted = ["predict"]
+    method = wanted[0]
+    if not callable(getattr(estimator, method, None)):
+        raise ProjectError(f"the model has no {method}", help=f"leave method={method!r} away, or return another object")
+    with calling(f"the fitted model's {method}", project):
+        scores = np.asarray(getattr(estimator, method)(sample))
+    if method == "predict_proba" and (scores.ndim != 2 or scores.shape[1] != 2):
+        raise ProjectError(f"predict_proba gives {scores.shape[-1]} columns", help='two classes, or method="predict"')
+    if len(scores) != len(sample):
+        raise ProjectError(f"{method} gave {len(scores)} scores for {len(sample)} rows", help="one score per row")
+    if method == "predict" and scores.ndim != 1:
+        raise ProjectError(f"predict gives {scores.shape[1]} values per row", help="one score per row")
+    if scores.dtype.kind == "f" and not np.isfinite(scores).all():
+        raise ProjectError(f"{method} gave NaN or infinity for rows it has learned from")
+    return method
+
+
+def write_artifact(
+    out: Path, project: Path, model: Model, estimator: Any, frame: pd.DataFrame, code: Slice
+) -> dict[str, Any]:
+    """Write the artifact folder *out* and return what there is to know of it as JSON values."""
+    inputs = inputs_of(estimator, model, frame)
+    method = method_of(estimator, model, frame[inputs].head(TRIED_ROWS), project)
+    places = np.unique(np.linspace(0, len(frame) - 1, WARMUP_ROWS).astype(int))
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    flavor, file = _write_model(out, project, model, estimator)
+    for name in code.files:
+        target = out / "code" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name == PIPELINE:
+            target.write_text(code.sources[name], encoding="utf-8")
+        else:
+            shutil.copyfile(project / name, target)
+    manifest = Manifest(
+        model=model.name,
+        flavor=flavor,
+        file=file,
+        method=method,
+        inputs=columns_of(frame, inputs),
+        warmup=tuple(plain_rows(frame[inputs].iloc[places])),
+        toolchain=toolchain(estimator, code),
+    )
+    write_manifest(out, manifest)
+    return {
+        "artifact": str(out),
+        "digest": digest_of(out),
+        "inputs": inputs,
+        "method": method,
+        "toolchain": dict(manifest.toolchain),
+        "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+    }
+
+
+def _write_model(out: Path, project: Path, model: Model, estimator: Any) -> tuple[str, str]:
+    if model.artifact is not None:
+        source = project / model.artifact
+        if source.is_dir():
+            shutil.copytree(source, out / source.name)
+            return "pyfunc", source.name
+        shutil.copyfile(source, out / source.name)
+        return "object", source.name
+    try:
+        joblib.dump(estimator, out / "model.joblib")
+    except Exception as error:
+        raise ProjectError(
+            f"the fitted model cannot be saved: {str(error).splitlines()[0]}",
+            help="functions and classes inside of it must stand at the top level of a file (no lambda)",
+        ) from error
+    return "object", "model.joblib"
+
+
+# -- toolchain ---------------------------------------------------------------------------------------------------------
+
+
+def toolchain(estimator: Any, code: Slice) -> dict[str, str]:
+    """Map `python` and each distribution that the model runs with to its version.
+
+    These are the distributions that the code imports and the model's class comes from, and of what they require
+    whatever is loaded now; data frames and joblib always, since the server uses them.
+    """
+    loaded = versions_of({name.split(".")[0] for name in list(sys.modules)})
+    steps = [step for _, step in getattr(estimator, "steps", [])]
+    own = versions_of({type(part).__module__.split(".")[0] for part in (estimator, *steps)})
+    found = _required({*code.distributions, *own, "pandas", "joblib"}, loaded)
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"python": python, **{name: loaded[name] for name in sorted(found)}}
+
+
+def _required(start: Iterable[str], loaded: Mapping[str, str]) -> set[str]:
+    canonical = {_canonical(name): name for name in loaded}
+    found: set[str] = set()
+    ahead = [canonical[_canonical(name)] for name in start if _canonical(name) in canonical]
+    while ahead:
+        name = ahead.pop()
+        if name in found:
+            continue
+        found.add(name)
+        required = (_canonical(re.split(r"[^A-Za-z0-9._-]", r, maxsplit=1)[0]) for r in _requirements(name))
+        ahead += [canonical[r] for r in required if r in canonical]
+    return found
+
+
+def _requirements(name: str) -> list[str]:
+    return [r for r in metadata.requires(name) or [] if not re.search(r"\bextra\s*==", r)]
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# -- what is read besides the code -------------------------------------------------------------------------------------
+
+
+def watch_reading(project: Path, ignored: Iterable[Path]) -> Callable[[], list[str]]:
+    """Note which files of *project* Python code opens from now on; return a function that gives their names.
+
+    Code, hidden files and whatever lies under *ignored* is left out.  Files that a library opens by itself, in C,
+    are not seen.
+    """
+    root, skipped, opened = str(project) + "/", tuple(str(path) for path in ignored), set[str]()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], str) or not isinstance(arguments[2], int):
+            return
+        path = arguments[0] if arguments[0].startswith("/") else root + arguments[0]
+        if arguments[2] & 3 == 0 and path.startswith(root) and not path.startswith(skipped):
+            opened.add(path)
+
+    sys.addaudithook(hook)
+    return lambda: sorted({name for path in opened if (name := _material(Path(path), project))})
+
+
+def _material(path: Path, project: Path) -> str:
+    name = path.relative_to(project)
+    hidden = any(part.startswith((".", "__")) for part in name.parts) or "site-packages" in name.parts
+    return "" if hidden or path.suffix in (".py", ".pyc", ".so") or not path.is_file() else name.as_posix()
