@@ -1,7 +1,12 @@
-"""How a step becomes a visible Prefect task: never cached, never handed our objects, told to whoever listens."""
+"""How a step becomes a visible Prefect task: never cached, never handed our objects, told to whoever listens.
+
+Prefect tells the story; it does not decide whether it goes on.  A step whose function ran counts, also when the server
+could not be told, and a step that Prefect could not begin is run without it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -16,34 +21,68 @@ Listener = Callable[[str, str, Any, float], None]
 listener: ContextVar[Listener] = ContextVar("listener", default=lambda *_: None)
 """Told (step, state, what, seconds): state is `begin`, `end`, `look` or `error`."""
 
+pages: ContextVar[bool] = ContextVar("pages", default=True)
+"""Whether Prefect's server is told; without it the same steps run in the same order."""
+
+
+class Outcome:
+    """What a function came to, kept apart from what Prefect makes of it."""
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.known = False
+
+    def of(self, function: Callable[[], T]) -> T:
+        """Call *function* and remember what came of it."""
+        try:
+            self.result = function()
+        except BaseException as error:
+            self.error, self.known = error, True
+            raise
+        self.known = True
+        return self.result  # type: ignore[no-any-return]
+
+    def get(self) -> Any:
+        """Return the result, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
 
 def step(name: str, function: Callable[[], T]) -> T:
-    """Run *function* as the task *name* and tell the listener when it begins and ends.
-
-    The function closes over what it works on, so that Prefect neither inspects nor stores our objects; the result is
-    handed back around Prefect for the same reason.
-    """
-    results: list[T] = []
-
-    def run() -> str:
-        results.append(function())
-        return str(getattr(results[0], "reason", ""))
-
-    told = listener.get()
+    """Run *function* as the task *name*, and tell the listener when it begins and how it ends."""
+    told, began = listener.get(), time.perf_counter()
     told(name, "begin", None, 0.0)
-    began = time.perf_counter()
     try:
-        task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(run)()
+        result = _visibly(name, function) if pages.get() else function()
     except BaseException as error:
         told(name, "error", error, time.perf_counter() - began)
         raise
-    told(name, "end", results[0], time.perf_counter() - began)
-    return results[0]
+    told(name, "end", result, time.perf_counter() - began)
+    return result
 
 
-def artifact(key: str, markdown: str) -> None:
-    """Leave *markdown* on the run's page; keys hold lower-case letters, digits and dashes."""
+def _visibly(name: str, function: Callable[[], T]) -> T:
+    outcome = Outcome()
+
+    def run() -> str:
+        return str(getattr(outcome.of(function), "reason", ""))
+
+    try:
+        task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(run)()
+    except Exception:
+        if not outcome.known:
+            return outcome.of(function)
+    return outcome.get()  # type: ignore[no-any-return]
+
+
+def leave(key: str, markdown: str) -> None:
+    """Leave *markdown* on the run's page, if there is a server; keys hold lower-case letters, digits and dashes."""
+    if not pages.get():
+        return
     from prefect.artifacts import create_markdown_artifact
 
     clean = "".join(c if c.isascii() and (c.islower() or c.isdigit()) else "-" for c in key.lower())
-    create_markdown_artifact(key=clean.strip("-"), markdown=markdown)
+    with contextlib.suppress(Exception):
+        create_markdown_artifact(key=clean.strip("-"), markdown=markdown)

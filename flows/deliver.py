@@ -6,9 +6,9 @@ move a version that exists.  All of them are drivers: whatever kills them, the j
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,17 @@ from modelcd.environments.laptop import laptop, walk_of
 from modelcd.environments.services import Services
 from modelcd.errors import Busy, ModelcdError
 from modelcd.flows import _pages
-from modelcd.flows._effects import artifact, listener, step
+from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
 from modelcd.steps.release import Candidate, ask, busy, drive, open_release, refuse_rejected, settle
-from modelcd.steps.tick import Ticked, Watch
+from modelcd.steps.tick import Ticked, Watch, finding_plain
 from modelcd.workspace import Workspace, actor
 
 Told = dict[str, Any]
 """How a flow ended, as plain values: ending, why, and model, version, release, environment where there are any."""
+
+outcome: ContextVar[Outcome] = ContextVar("outcome")
+"""Where a flow leaves what it came to, for whoever runs it in this process."""
 
 
 @flow(name="deliver", flow_run_name="deliver {project}")
@@ -39,13 +42,15 @@ def deliver(
     workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
 ) -> Told:
     """Walk the project at *project* from its data to production, as far as it is good."""
-    return _deliver(Workspace(Path(workspace)), Path(project), reason, trigger, again, by or actor())
+    place = Workspace(Path(workspace))
+    return _outcome().of(lambda: _deliver(place, Path(project), reason, trigger, again, by or actor()))
 
 
 @flow(name="retrain", flow_run_name="retrain {project}")
 def retrain(workspace: str, project: str, trigger: str = "schedule", by: str = "") -> Told:
     """Deliver the project at *project* if there are data that its champion has not seen."""
-    return _deliver(Workspace(Path(workspace)), Path(project), "new data", trigger, "", by or actor(), new_data=True)
+    place = Workspace(Path(workspace))
+    return _outcome().of(lambda: _deliver(place, Path(project), "", trigger, "", by or actor(), new_data=True))
 
 
 @flow(name="promote", flow_run_name="promote {model} {version} to {environment}")
@@ -55,10 +60,14 @@ def promote(
     """Release a proven version into *environment*: by the ladder of its policy in production, at once elsewhere."""
     place, who = Workspace(Path(workspace)), by or actor()
     env = laptop(place, environment)
-    candidate = candidate_of(env, model, version)
-    candidate = candidate if environment == "production" else at_once(candidate)
-    watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
-    return _told(_drive(env, watch, who, Services(place)), env)
+
+    def go() -> Told:
+        candidate = candidate_of(env, model, version)
+        candidate = candidate if environment == "production" else at_once(candidate)
+        watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
+        return {**_told(_drive(env, watch, who, Services(place)), env), "model": model}
+
+    return _outcome().of(go)
 
 
 @flow(name="rollback", flow_run_name="rollback {model} in {environment}")
@@ -66,8 +75,16 @@ def rollback(workspace: str, model: str, environment: str, reason: str = "", to:
     """End the release under way, or bring back the version before."""
     place, who = Workspace(Path(workspace)), by or actor()
     env = laptop(place, environment)
-    watch = step("open", lambda: begin_rollback(env, model, who, reason, to))
-    return _told(_drive(env, watch, who, Services(place)), env)
+
+    def go() -> Told:
+        watch = step("open", lambda: begin_rollback(env, model, who, reason, to))
+        return {**_told(_drive(env, watch, who, Services(place)), env), "model": model}
+
+    return _outcome().of(go)
+
+
+def _outcome() -> Outcome:
+    return outcome.get(Outcome())
 
 
 # -- the walk ----------------------------------------------------------------------------------------------------------
@@ -190,7 +207,7 @@ def _reason(walk: build.Walk) -> str:
 
 
 def _all(walk: build.Walk) -> list[dict[str, Any]]:
-    return [build.finding_plain(finding) for finding in walk.findings]
+    return [finding_plain(finding) for finding in walk.findings]
 
 
 def _number(walk: build.Walk) -> int | None:
@@ -198,8 +215,7 @@ def _number(walk: build.Walk) -> int | None:
 
 
 def _leave(walk: build.Walk) -> None:
-    with contextlib.suppress(Exception):
-        artifact(f"gates-{walk.model}-{walk.delivery}", _pages.gates(walk.findings))
+    leave(f"gates-{walk.model}-{walk.delivery}", _pages.gates(walk.findings))
 
 
 # -- releases ----------------------------------------------------------------------------------------------------------
@@ -273,8 +289,7 @@ def _drive(env: Environment, watch: Watch, who: str, services: Services) -> Rele
         if release.ending is None and release.step == before.step:
             break
     settle(env, watch, actor=who)
-    with contextlib.suppress(Exception):
-        artifact(f"release-{release.id}", _pages.release(watch.endpoint, release))
+    leave(f"release-{release.id}", _pages.release(watch.endpoint, release))
     return release
 
 

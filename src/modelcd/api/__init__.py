@@ -1,0 +1,1 @@
+"""The verbs over HTTP on the loopback, and the reconciler that runs beside them."""

@@ -1,0 +1,61 @@
+"""The process that serves `retrain` as a deployment, on a schedule, for every project that was ever delivered.
+
+Run as a module: `python -m modelcd.flows.deployments`, with `MODELCD_WORKSPACE` and Prefect's settings in the
+environment.  A project delivered while it runs is taken in within seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from prefect.deployments.runner import EntrypointType
+from prefect.runner import Runner
+
+from modelcd.adapters.journal import SqlJournal
+from modelcd.domain.delivery import Builds, fold_builds
+from modelcd.flows.deliver import retrain
+from modelcd.workspace import Workspace, open_workspace
+
+SCHEDULE = "0 5 * * *"
+"""When a project that says nothing else is looked at for new data: every day at five."""
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks for new projects."""
+
+
+def projects(workspace: Workspace) -> dict[str, str]:
+    """Return the newest project folder of each model that was ever delivered, as far as it is still there."""
+    journal = SqlJournal(workspace.journal)
+    found = {}
+    for stream in journal.streams():
+        if stream.startswith("builds/"):
+            deliveries = fold_builds(Builds(stream), journal.read(stream)).deliveries
+            if deliveries and Path(deliveries[-1].project, "pipeline.py").is_file():
+                found[stream.removeprefix("builds/")] = deliveries[-1].project
+    return found
+
+
+async def serve(workspace: Workspace) -> None:
+    """Serve one deployment a project, for ever."""
+    runner = Runner(name="modelcd", pause_on_shutdown=False, limit=1)
+    running = asyncio.create_task(runner.start())
+    served: dict[str, str] = {}
+    while not running.done():
+        for model, project in projects(workspace).items():
+            if served.get(model) != project:
+                deployment = await retrain.to_deployment(
+                    name=model.replace("/", "--"),
+                    cron=SCHEDULE,
+                    parameters={"workspace": str(workspace.path), "project": project},
+                    description=f"Deliver {model} when there are data that its champion has not seen.",
+                    entrypoint_type=EntrypointType.MODULE_PATH,
+                )
+                await runner.add_deployment(deployment)
+                served[model] = project
+        await asyncio.wait([running], timeout=LOOK_EVERY)
+    await running
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(open_workspace()))

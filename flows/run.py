@@ -1,0 +1,35 @@
+"""Running a flow in this process, also when Prefect's server goes away in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from modelcd.flows import deliver as flows
+from modelcd.flows._effects import Outcome, listener, pages
+
+FLOWS = {"deliver": flows.deliver, "retrain": flows.retrain, "promote": flows.promote, "rollback": flows.rollback}
+
+
+def run_flow(name: str, tell: Callable[[str, str, Any, float], None], **parameters: Any) -> dict[str, Any]:
+    """Run the flow *name* and return what it told; raises the `ModelcdError` that stopped it.
+
+    When Prefect's server cannot be reached the same steps run without its pages; when it goes away in the middle, what
+    the story came to counts.
+    """
+    told, outcome = listener.set(tell), flows.outcome.set(Outcome())
+    try:
+        try:
+            FLOWS[name](**parameters)
+        except Exception:
+            if not flows.outcome.get().known:
+                without = pages.set(False)
+                try:
+                    FLOWS[name].fn(**parameters)
+                finally:
+                    pages.reset(without)
+        result: dict[str, Any] = flows.outcome.get().get()
+        return result
+    finally:
+        listener.reset(told)
+        flows.outcome.reset(outcome)

@@ -1,0 +1,5 @@
+"""`python -m modelcd.cli`."""
+
+from modelcd.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""The commands that start and end what a workspace runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from modelcd.workspace import Workspace
+
+PAGES = {
+    "gateway": "models, as /ENVIRONMENT/MODEL",
+    "prefect": "flows",
+    "control": "HTTP API",
+    "mlflow": "versions",
+}
+
+
+@click.command()
+@click.option("--port", "ports", multiple=True, metavar="NAME=PORT", help="Use another port from now on.")
+def up(ports: tuple[str, ...]) -> None:
+    """Start what the workspace needs: the gateway, Prefect, the control API with its reconciler.
+
+    \b
+    modelcd up
+    modelcd up --port gateway=8800
+    """
+    from modelcd.environments.services import Services
+    from modelcd.errors import UsageError
+    from modelcd.workspace import PORTS, open_workspace
+
+    workspace = open_workspace()
+    changed = {}
+    for text in ports:
+        name, _, number = text.partition("=")
+        if name not in PORTS or not number.isdigit() or not 1024 <= int(number) <= 65535:
+            raise UsageError(f"{text!r} is not NAME=PORT", help=f"names: {', '.join(PORTS)}; ports: 1024 to 65535")
+        changed[name] = int(number)
+    if changed:
+        workspace = workspace.with_ports(changed)
+    Services(workspace).up(tell=lambda name: click.echo(f"  starting {name} …", err=True))
+    click.echo(f"up: {workspace.path}")
+    _addresses(workspace)
+
+
+@click.command()
+def down() -> None:
+    """End everything that the workspace runs: models, gateway, Prefect, control.
+
+    What was released is remembered; `modelcd up` brings it back as it was.
+
+    \b
+    modelcd down
+    """
+    from modelcd.control import connect
+
+    ended = connect().down()
+    click.echo(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+
+
+@click.command()
+def ui() -> None:
+    """Give the addresses of the pages of Prefect and MLflow; MLflow's server is started by this.
+
+    \b
+    modelcd ui
+    """
+    from modelcd.environments.services import EVERYTHING, Services
+    from modelcd.workspace import open_workspace
+
+    workspace = open_workspace()
+    Services(workspace).up((*EVERYTHING, "mlflow"), tell=lambda name: click.echo(f"  starting {name} …", err=True))
+    _addresses(workspace, "mlflow")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    modelcd completion bash >> ~/.bashrc
+    """
+    from click.shell_completion import get_completion_class
+
+    from modelcd.cli.app import cli
+
+    found = get_completion_class(shell)
+    assert found is not None, "the choices above are click's own"
+    click.echo(found(cli, {}, "modelcd", "_MODELCD_COMPLETE").source())
+
+
+def _addresses(workspace: Workspace, *more: str) -> None:
+    from modelcd.environments.services import Services
+
+    services = Services(workspace)
+    for name, text in PAGES.items():
+        if name in ("gateway", "prefect", "control", *more):
+            click.echo(f"  {services.url(name):<24} {text}")

@@ -1,0 +1,186 @@
+"""The commands that only read; they need the journal and nothing that runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from modelcd.cli.app import emit
+from modelcd.cli.tables import ago, lasted, table
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, times absolute.")
+
+
+def _control() -> Any:
+    from modelcd.control import connect
+
+    return connect()
+
+
+@click.command()
+@click.argument("model", default="")
+@JSON
+def status(model: str, as_json: bool) -> None:
+    """Show what serves where, and what is under way.
+
+    \b
+    modelcd status
+    """
+    lines = _control().status(model)
+    if as_json:
+        return emit(lines)
+    if not lines:
+        return click.echo("nothing was released yet; begin with: modelcd init NAME, or watch: modelcd demo")
+    rows = [
+        (line["model"], line["environment"], line["version"] or "-", ago(line["since"]), _under_way(line["under_way"]))
+        for line in lines
+    ]
+    click.echo(table(("model", "environment", "version", "since", "under way"), rows))
+
+
+def _under_way(release: dict[str, Any] | None) -> str:
+    if release is None:
+        return "-"
+    held = f", held by {release['held_by']}" if release["held_by"] else ""
+    reason = release["judgement"].get("reason", "starting")
+    return f"{release['release']}: version {release['version']} at {release['share']:g} %{held}; {reason}"
+
+
+@click.command()
+@click.argument("model")
+@click.option("--in", "environment", default="", help="Only this environment.")
+@click.option("--all", "everything", is_flag=True, help="Deliveries and staging too.")
+@JSON
+def history(model: str, environment: str, everything: bool, as_json: bool) -> None:
+    """Show who released what, why, and how it ended.
+
+    \b
+    modelcd history flight-delay
+    """
+    lines = _control().history(model, environment)
+    if as_json:
+        return emit(lines)
+    shown = [line for line in lines if everything or environment or _matters(line)]
+    rows = [
+        (
+            ago(line["opened"]),
+            line.get("release") or line["delivery"],
+            line.get("environment", "-"),
+            line["version"] or "-",
+            line["ending"] or "under way",
+            line["by"],
+            line["why"] or line["reason"],
+        )
+        for line in shown
+    ]
+    click.echo(table(("when", "id", "environment", "version", "ending", "by", "why"), rows))
+
+
+def _matters(line: dict[str, Any]) -> bool:
+    if line["kind"] == "release":
+        return line["environment"] == "production"
+    return line["ending"] not in ("promoted", "rolled back", "")
+
+
+@click.command()
+@click.argument("model")
+@JSON
+def versions(model: str, as_json: bool) -> None:
+    """List the versions of a model.
+
+    \b
+    modelcd versions flight-delay
+    """
+    found = _control().versions(model)
+    if as_json:
+        return emit(found)
+    rows = [
+        (
+            line["version"],
+            ago(line["built"]),
+            f"{line['rows']:,}",
+            f"{line['from'][:10]} … {line['until'][:10]}",
+            line["commit"][:8] or "-",
+            line["digest"].removeprefix("sha256:")[:8],
+            "passed" if line["proven"] else "not passed",
+            ", ".join(line["serves"]) or "-",
+        )
+        for line in found
+    ]
+    click.echo(table(("version", "built", "rows", "data", "commit", "digest", "gates", "serves"), rows))
+
+
+@click.command()
+@click.argument("model")
+@click.argument("old", type=int)
+@click.argument("new", type=int)
+@JSON
+def diff(model: str, old: int, new: int, as_json: bool) -> None:
+    """Show what is different between two versions: data, code, toolchain, gates.
+
+    \b
+    modelcd diff flight-delay 2 3
+    """
+    found = _control().diff(model, old, new)
+    if as_json:
+        return emit(found)
+    click.echo(f"{model}: version {old} → version {new}\n")
+    for name in ("data", "toolchain"):
+        click.echo(name)
+        for key, (a, b) in found[name].items():
+            click.echo(f"  {key:<14} {str(a)[:30]} → {str(b)[:30]}")
+        if not found[name]:
+            click.echo("  the same")
+    click.echo("gates")
+    for number, reasons in found["gates"].items():
+        for reason in reasons:
+            click.echo(f"  version {number}: {reason}")
+    click.echo("code")
+    click.echo("\n".join(f"  {line}" for line in found["code"]) or "  the same")
+
+
+@click.command()
+@click.argument("release")
+@JSON
+def explain(release: str, as_json: bool) -> None:
+    """Tell one release: what happened, why, what it cost.
+
+    \b
+    modelcd explain 7f3a
+    """
+    found = _control().release(release)
+    if as_json:
+        return emit(found)
+    ending = (found["ending"] or f"under way at {found['share']:g} %").upper()
+    took = lasted(found["opened"], found["ended"])
+    click.echo(f"{ending}  version {found['version']} of {found['model']} in {found['environment']}, after {took}")
+    click.echo(f"  by {found['by']}, {ago(found['opened'])}: {found['reason']}")
+    click.echo(f"  {found['why'] or found['judgement'].get('reason', '')}\n")
+    for finding in found["judgement"].get("findings", []):
+        click.echo(f"  {finding['name']:<9} {finding['verdict']:<13} {finding['reason']}")
+    if found["requests"]:
+        seen = found["failed"] - found["rescued"]
+        click.echo(
+            f"\n  {found['requests']:,} requests were given to version {found['version']}; {found['failed']:,} failed,"
+            f" {found['rescued']:,} of them were answered by version {found['champion']}, {seen:,} failed for users."
+        )
+    if found["ending"] == "rolled back":
+        click.echo(f"  Its log: modelcd logs {found['model']} {found['version']}")
+        click.echo('  Try again: modelcd deliver --again "why"')
+
+
+@click.command()
+def verify() -> None:
+    """Check that no record of the journal was changed, removed or reordered.
+
+    \b
+    modelcd verify
+    """
+    troubles = _control().verify()
+    for trouble in troubles:
+        click.echo(trouble)
+    if not troubles:
+        click.echo("the journal is whole")
+    sys.exit(1 if troubles else 0)

@@ -1,0 +1,26 @@
+"""Run against the version in staging, before it may go to production."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+URL = os.environ.get("MODELCD_URL", "")
+
+
+def ask(body):
+    request = urllib.request.Request(
+        f"{URL}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_a_row_without_columns_is_refused_with_a_reason():
+    try:
+        ask({"rows": [{}]})
+    except urllib.error.HTTPError as error:
+        assert 400 <= error.code < 500
+        assert json.load(error)["error"]
+    else:
+        raise AssertionError("an empty row was scored")

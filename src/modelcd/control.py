@@ -1,0 +1,329 @@
+"""The verbs: what the CLI, the HTTP API and Python users call.
+
+Reading (`status`, `history`, `versions`, `diff`) needs the journal and nothing that runs.  `deliver`, `retrain`,
+`promote` and `rollback` run as Prefect flows in this process and start what they need first.  All results are plain
+JSON values with the same keys everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelcd.domain.delivery import Builds, fold_builds, stream_of
+from modelcd.domain.records import broken
+from modelcd.domain.release import Ask, Endpoint, Release, fold
+from modelcd.errors import CannotTell, ModelcdError, UnknownName, UsageError
+from modelcd.ports import Journal, Label
+from modelcd.workspace import Workspace, actor, open_workspace
+
+ENVIRONMENTS = ("staging", "production")
+
+Plain = dict[str, Any]
+
+
+def connect(workspace: str | Path | None = None) -> Control:
+    """Return the verbs over *workspace* (default: `MODELCD_WORKSPACE`, or the user's data folder)."""
+    return Control(open_workspace(Path(workspace) if workspace is not None else None))
+
+
+@dataclass(frozen=True)
+class Control:
+    """What can be done with a workspace; `tell` follows flows (see `modelcd.flows`), `starting` names services."""
+
+    workspace: Workspace
+    tell: Callable[[str, str, Any, float], None] = field(default=lambda *_: None)
+    starting: Callable[[str], None] = field(default=lambda _: None)
+
+    # -- moving --------------------------------------------------------------------------------------------------------
+
+    def deliver(self, project: str | Path = ".", *, reason: str = "", again: str = "", trigger: str = "person") -> Plain:
+        """Walk the project from its data to production; a version that was rejected needs a reason in *again*."""
+        path = self._project(project)
+        return self._flow("deliver", project=str(path), reason=reason, again=again, trigger=trigger)
+
+    def retrain(self, project: str | Path = ".", *, trigger: str = "person") -> Plain:
+        """Deliver the project if there are data that its champion has not seen."""
+        return self._flow("retrain", project=str(self._project(project)), trigger=trigger)
+
+    def promote(
+        self, model: str, version: int, environment: str = "production", *, reason: str = "", again: str = ""
+    ) -> Plain:
+        """Release a version that passed its gates into *environment*."""
+        self._known(model, environment)
+        return self._flow(
+            "promote", model=model, version=version, environment=environment, reason=reason, again=again
+        )
+
+    def rollback(
+        self, model: str, environment: str = "production", *, to: int | None = None, reason: str = ""
+    ) -> Plain:
+        """End the release under way, or bring back the version before (or version *to*)."""
+        self._known(model, environment)
+        return self._flow("rollback", model=model, environment=environment, reason=reason, to=to)
+
+    def hold(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
+        """Keep the release under way at its share; guards keep running."""
+        return self._ask(model, environment, Ask.HOLD, reason)
+
+    def resume(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
+        """Let a held release go on."""
+        return self._ask(model, environment, Ask.RESUME, reason)
+
+    def _ask(self, model: str, environment: str, what: Ask, reason: str) -> Plain:
+        from modelcd.environments.laptop import laptop
+        from modelcd.steps.release import ask
+
+        self._known(model, environment)
+        watch = ask(laptop(self.workspace, environment), model, what, actor=actor(), reason=reason)
+        return release_plain(watch.endpoint.releases[-1])
+
+    def _flow(self, name: str, **parameters: Any) -> Plain:
+        from modelcd.environments.services import Services, prefect_settings
+
+        Services(self.workspace).up(tell=self.starting)
+        for key, value in prefect_settings(self.workspace).items():
+            os.environ.setdefault(key, value)
+        from modelcd.flows.run import run_flow
+
+        return run_flow(name, self.tell, workspace=str(self.workspace.path), by=actor(), **parameters)
+
+    # -- serving -------------------------------------------------------------------------------------------------------
+
+    def predict(self, model: str, rows: Sequence[Mapping[str, Any]], environment: str = "production") -> Plain:
+        """Ask the stable endpoint of *model* for one score per row."""
+        from modelcd.environments.laptop import laptop
+
+        self._known(model, environment)
+        env = laptop(self.workspace, environment)
+        answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
+        return {
+            "scores": list(answer.scores),
+            "model": answer.model,
+            "version": answer.version,
+            "prediction": answer.prediction_id,
+        }
+
+    def feedback(self, model: str, labels: Sequence[tuple[str, Any]], environment: str = "production") -> Plain:
+        """Attach truths to predictions: pairs of prediction id and label."""
+        from modelcd.environments.laptop import laptop
+
+        self._known(model, environment)
+        env = laptop(self.workspace, environment)
+        receipt = env.predictions.label(env.stream(model), [Label(key, value) for key, value in labels])
+        return {"joined": receipt.joined, "waiting": receipt.waiting, "again": receipt.again}
+
+    def log(self, model: str, version: int, environment: str = "production", lines: int = 50) -> str:
+        """Return the newest *lines* that *version* printed in *environment*, also after it ended."""
+        from modelcd.environments.laptop import laptop
+
+        self._known(model, environment)
+        env = laptop(self.workspace, environment)
+        return env.runtime.log(f"{env.stream(model)}@{version}", lines)
+
+    def down(self) -> list[str]:
+        """End every service and every model of the workspace; returns the names of what ran."""
+        from modelcd.environments.laptop import laptop
+        from modelcd.environments.services import Services
+
+        ended = Services(self.workspace).down()
+        runtime = laptop(self.workspace, "production").runtime
+        for instance in runtime.instances():
+            if instance.alive:
+                ended.append(instance.id)
+            runtime.stop(instance.id)
+        return ended
+
+    def url(self, model: str, environment: str = "production") -> str:
+        """Return the stable address of *model* in *environment*."""
+        return f"http://127.0.0.1:{self.workspace.ports['gateway']}/{environment}/{model}"
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def status(self, model: str = "") -> list[Plain]:
+        """Return what serves where, since when, and what is under way; raises `UnknownName`."""
+        endpoints = [e for e in self._endpoints() if not model or e.model == model]
+        if model and not endpoints and model not in self._models():
+            raise UnknownName("model", model, self._models())
+        return [self._status(endpoint) for endpoint in endpoints]
+
+    def history(self, model: str, environment: str = "") -> list[Plain]:
+        """Return the releases of *model*, newest first, and the deliveries that led to none."""
+        self._known(model, environment)
+        lines = [
+            release_plain(release)
+            for endpoint in self._endpoints()
+            if endpoint.model == model and environment in ("", endpoint.environment)
+            for release in endpoint.releases
+        ]
+        if not environment:
+            lines += [delivery_plain(delivery) for delivery in self._builds(model).deliveries]
+        return sorted(lines, key=lambda line: str(line["opened"]), reverse=True)
+
+    def versions(self, model: str) -> list[Plain]:
+        """Return the versions of *model*, newest first, with where each serves."""
+        self._known(model, "")
+        builds = self._builds(model)
+        serving = {e.environment: e.champion for e in self._endpoints() if e.model == model}
+        return [
+            {
+                **{key: body[key] for key in ("digest", "data", "code", "commit", "rows", "from", "until")},
+                "version": number,
+                "built": body["at"],
+                "proven": number in builds.proven,
+                "serves": sorted(name for name, champion in serving.items() if champion == number),
+            }
+            for number, body in sorted(builds.built.items(), reverse=True)
+        ]
+
+    def diff(self, model: str, old: int, new: int) -> Plain:
+        """Return what is different between two versions: code, data, toolchain, what the gates said."""
+        self._known(model, "")
+        builds = self._builds(model)
+        for number in (old, new):
+            if number not in builds.built:
+                raise UnknownName("version", str(number), [str(known) for known in builds.built])
+        a, b = builds.built[old], builds.built[new]
+        proven = [builds.proven.get(number, {}) for number in (old, new)]
+        packages = sorted(set(a["toolchain"]) | set(b["toolchain"]))
+        return {
+            "model": model,
+            "old": old,
+            "new": new,
+            "data": {key: [a[key], b[key]] for key in ("rows", "from", "until", "data") if a[key] != b[key]},
+            "code": _code_diff(proven[0].get("snapshot"), proven[1].get("snapshot")),
+            "commit": [a["commit"], b["commit"]],
+            "toolchain": {
+                p: [a["toolchain"].get(p), b["toolchain"].get(p)]
+                for p in packages
+                if a["toolchain"].get(p) != b["toolchain"].get(p)
+            },
+            "gates": {number: [f["reason"] for f in body.get("findings", [])] for number, body in zip((old, new), proven, strict=True)},
+        }
+
+    def release(self, prefix: str) -> Plain:
+        """Return one release by the beginning of its id, its evidence included; raises `UnknownName`."""
+        known: list[str] = []
+        for endpoint in self._endpoints():
+            found = endpoint.release(prefix)
+            if found is not None:
+                return release_plain(found)
+            known += [release.id for release in endpoint.releases]
+        raise UnknownName("release", prefix, known)
+
+    def verify(self) -> list[str]:
+        """Check the hash chain of every stream; returns a sentence for each that does not hold."""
+        journal = self._journal()
+        return [trouble for stream in journal.streams() if (trouble := broken(journal.read(stream)))]
+
+    def services(self) -> Plain:
+        """Return which services live, and where they answer."""
+        from modelcd.environments.services import EVERYTHING, ON_DEMAND, Services
+
+        services = Services(self.workspace)
+        urls = {name: services.url(name) for name in (*EVERYTHING, *ON_DEMAND) if name in self.workspace.ports}
+        return {name: {"alive": services.alive(name), "url": urls.get(name, "")} for name in (*EVERYTHING, *ON_DEMAND)}
+
+    # -- the floor -----------------------------------------------------------------------------------------------------
+
+    def _journal(self) -> Journal:
+        from modelcd.adapters.journal import SqlJournal
+
+        return SqlJournal(self.workspace.journal)
+
+    def _endpoints(self) -> list[Endpoint]:
+        journal = self._journal()
+        streams = [s for s in journal.streams() if not s.startswith("builds/")]
+        return [fold(Endpoint(stream), journal.read(stream)) for stream in streams]
+
+    def _builds(self, model: str) -> Builds:
+        stream = stream_of(model)
+        return fold_builds(Builds(stream), self._journal().read(stream))
+
+    def _models(self) -> list[str]:
+        return sorted({stream.split("/", 1)[1] for stream in self._journal().streams()})
+
+    def _known(self, model: str, environment: str) -> None:
+        if environment and environment not in ENVIRONMENTS:
+            raise UnknownName("environment", environment, ENVIRONMENTS)
+        if model not in (models := self._models()):
+            raise UnknownName("model", model, models)
+
+    def _project(self, project: str | Path) -> Path:
+        path = Path(project).expanduser().resolve()
+        if not (path / "pipeline.py").is_file():
+            raise UsageError(f"there is no pipeline.py in {path}", help="make a project with: modelcd init NAME")
+        return path
+
+    def _status(self, endpoint: Endpoint) -> Plain:
+        release = endpoint.open
+        return {
+            "model": endpoint.model,
+            "environment": endpoint.environment,
+            "version": endpoint.champion,
+            "since": endpoint.champion_since,
+            "release": endpoint.champion_release,
+            "url": self.url(endpoint.model, endpoint.environment),
+            "routing": endpoint.wanted.to_plain() if endpoint.wanted else None,
+            "under_way": release_plain(release) if release else None,
+        }
+
+
+def release_plain(release: Release) -> Plain:
+    """Return *release* as JSON values for people and scripts."""
+    return {
+        "kind": "release",
+        "release": release.id,
+        "model": release.stream.split("/", 1)[1],
+        "environment": release.stream.split("/", 1)[0],
+        "version": release.version,
+        "digest": release.digest,
+        "champion": release.champion,
+        "by": release.actor,
+        "reason": release.reason,
+        "opened": release.opened,
+        "ended": release.ended,
+        "ending": str(release.ending) if release.ending else "",
+        "why": str(release.closing.get("reason", "")),
+        "share": release.share if not release.ending else None,
+        "held_by": release.held,
+        "requests": release.exposed.requests,
+        "failed": release.exposed.failures,
+        "rescued": release.exposed.rescued,
+        "judgement": dict(release.judgement),
+    }
+
+
+def delivery_plain(delivery: Any) -> Plain:
+    """Return a delivery as JSON values for people and scripts."""
+    return {
+        "kind": "delivery",
+        "delivery": delivery.id,
+        "version": delivery.version,
+        "by": delivery.actor,
+        "reason": delivery.reason or delivery.trigger,
+        "opened": delivery.opened,
+        "ended": delivery.ended,
+        "ending": delivery.ending,
+        "why": delivery.why,
+        "steps": [dict(step) for step in delivery.steps],
+    }
+
+
+def _code_diff(old: str | None, new: str | None) -> list[str]:
+    if old is None or new is None:
+        return []
+    names = sorted({p.relative_to(root).as_posix() for root in (Path(old), Path(new)) for p in root.rglob("*.py")})
+    lines: list[str] = []
+    for name in names:
+        texts = [(Path(root) / name) for root in (old, new)]
+        before, after = ([] if not p.exists() else p.read_text(encoding="utf-8").splitlines() for p in texts)
+        lines += difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", lineterm="", n=1)
+    return lines
+
+
+__all__ = ["CannotTell", "Control", "ModelcdError", "connect", "delivery_plain", "release_plain"]
