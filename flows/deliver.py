@@ -1,7 +1,7 @@
 """From a project to production: the order of the steps, and what is left on Prefect's pages.
 
 `deliver` walks everything that changed; `retrain` only goes on when there are new data.  `promote` and `rollback`
-move a version that exists.  All of them are drivers: whatever kills them, the journal stands and the reconciler goes on.
+move a version that exists.  All are drivers: whatever kills them, the journal stands and the reconciler goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from modelcd.environments.laptop import laptop, walk_of
+from modelcd.environments.services import Services
+from modelcd.flows import _pages
+from modelcd.flows._effects import Outcome, leave, listener, step
 from prefect import flow
 
 from modelcd.domain.delivery import stream_of
@@ -20,11 +24,7 @@ from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Ending, Endpoint, Release
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
-from modelcd.environments.laptop import laptop, walk_of
-from modelcd.environments.services import Services
 from modelcd.errors import Busy, ModelcdError
-from modelcd.flows import _pages
-from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
 from modelcd.steps.release import Candidate, ask, busy, drive, open_release, refuse_rejected, settle
 from modelcd.steps.tick import Ticked, Watch, finding_plain
@@ -71,7 +71,9 @@ def promote(
 
 
 @flow(name="rollback", flow_run_name="rollback {model} in {environment}")
-def rollback(workspace: str, model: str, environment: str, reason: str = "", to: int | None = None, by: str = "") -> Told:
+def rollback(
+    workspace: str, model: str, environment: str, reason: str = "", to: int | None = None, by: str = ""
+) -> Told:
     """End the release under way, or bring back the version before."""
     place, who = Workspace(Path(workspace)), by or actor()
     env = laptop(place, environment)
@@ -145,10 +147,10 @@ def _walk(
         ("expectations", partial(build.check_data, walk)),
         ("tests", partial(build.run_tests, walk)),
         ("train", partial(build.train, walk)),
-        ("gates", partial(build.check_gates, walk, production, champion_of(production, endpoint))),
+        ("gates", partial(build.check_gates, walk, champion_of(production, endpoint))),
     ):
         finding = _checked(walk, name, check)
-        if finding.verdict is not Verdict.PASS:
+        if finding.verdict is not Verdict.PASS and not _nothing_asked(name, finding):
             _leave(walk)
             return {"ending": "stopped", "why": f"{name}: {finding.reason}", "version": _number(walk)}
     _leave(walk)
@@ -161,6 +163,11 @@ def _walk(
     candidate = build.candidate_from(walk.model, {**walk.builds.proven[candidate.version], "findings": _all(walk)})
     watch = step("open", lambda: _open(production, candidate, walk.actor, _reason(walk), again))
     return _told(_drive(production, watch, walk.actor, services), production)
+
+
+def _nothing_asked(name: str, finding: Finding) -> bool:
+    """Say whether a project simply has no expectations or no tests: that is said, and does not stop it."""
+    return name in ("expectations", "tests") and finding.verdict is Verdict.INCONCLUSIVE
 
 
 def nothing_new(walk: build.Walk, endpoint: Endpoint, again: str, new_data: bool) -> Told | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from modelcd.flows.deliver import retrain
 from prefect.deployments.runner import EntrypointType
 from prefect.runner import Runner
 
 from modelcd.adapters.journal import SqlJournal
 from modelcd.domain.delivery import Builds, fold_builds
-from modelcd.flows.deliver import retrain
 from modelcd.workspace import Workspace, open_workspace
 
 SCHEDULE = "0 5 * * *"

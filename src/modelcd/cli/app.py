@@ -107,7 +107,7 @@ class Lazy(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="modelcd", message="modelcd %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:
+def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:  # noqa: ARG001 - taken out before click sees it
     """Continuous delivery of machine-learning models."""
     if workspace is not None:
         os.environ["MODELCD_WORKSPACE"] = str(workspace.expanduser().resolve())

@@ -128,9 +128,11 @@ class Demo:
         click.echo(f"\n$ modelcd {' '.join(given)}")
         where = {**os.environ, "MODELCD_WORKSPACE": str(self.workspace)}
         began = time.monotonic()
-        ended = subprocess.run([sys.executable, "-m", "modelcd.cli", *given], cwd=self.project, env=where)
+        ended = subprocess.run([sys.executable, "-m", "modelcd.cli", *given], cwd=self.project, env=where, check=False)
         if note:
-            self.story.append((self._clock(), f"modelcd {' '.join(given)}", f"{note}, {time.monotonic() - began:.0f} s"))
+            self.story.append(
+                (self._clock(), f"modelcd {' '.join(given)}", f"{note}, {time.monotonic() - began:.0f} s")
+            )
         if ended.returncode != expect:
             raise ModelcdError(
                 f"the demo expected exit code {expect} of modelcd {command}, and got {ended.returncode}",

@@ -1,4 +1,4 @@
-"""A delivery as it goes: one line a step; what is done stays, what runs moves.  Plain lines where there is no terminal."""
+"""A delivery as it goes: one line a step; what is done stays, what runs moves.  Plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Progress:
             if self._live or now - self._looked > 10:
                 self._looked = now
                 bar = "█" * round(release.share / 10) + "░" * (10 - round(release.share / 10))
-                text = f"  {place:<13} {release.share:g} %  {bar}  {release.exposed.requests:,} requests  {ticked.wait.why}"
+                exposed = f"{release.exposed.requests:,} requests"
+                text = f"  {place:<13} {release.share:g} %  {bar}  {exposed}  {ticked.wait.why}"
                 (self._moving if self._live else self._stay)(text)
 
     def _moving(self, text: str) -> None:

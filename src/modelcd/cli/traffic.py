@@ -27,9 +27,7 @@ LABELS_EVERY = 0.5
 class Traffic:
     """Sends the rows of *frames* (in time order by the column *time*) to *url*, and their *target* to *door*."""
 
-    def __init__(
-        self, url: str, door: str, frames: Sequence[DataFrame], time: str, target: str, rate: float
-    ) -> None:
+    def __init__(self, url: str, door: str, frames: Sequence[DataFrame], time: str, target: str, rate: float) -> None:
         self._url, self._door, self._rate = urlsplit(url), urlsplit(door), rate
         self._rows = _rows(frames, time, target)
         self._lock = threading.Lock()
@@ -120,8 +118,7 @@ def _rows(frames: Sequence[DataFrame], time: str, target: str) -> Iterator[tuple
             ordered[time], ordered[target], *(ordered[name] for name in columns), strict=True
         ):
             row = {name: _plain(value) for name, value in zip(columns, values, strict=True)}
-            label = label.item() if hasattr(label, "item") else label
-            yield moment.to_pydatetime(), json.dumps({"rows": [row]}).encode(), label
+            yield moment.to_pydatetime(), json.dumps({"rows": [row]}).encode(), _plain(label)
 
 
 def _plain(value: Any) -> Any:

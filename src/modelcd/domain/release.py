@@ -46,8 +46,9 @@ class Release:
     """One version on its way into one environment.
 
     `step` is the rung of the ladder it is on: -1 before its first share, `len(shares)` at 100 %.  `counted` holds the
-    counters of each version at the last look, `exposed` what the challenger was given in all; `revisions` says at which step a routing's revision was in force.
-    `returning` is the reason of a way back that has begun; from then on there is no other way.
+    counters of each version at the last look, `exposed` what the challenger was given in all; `revisions` says at which
+    step a routing's revision was in force.  `returning` is the reason of a way back that has begun; from then on there
+    is no other way.
     """
 
     id: str

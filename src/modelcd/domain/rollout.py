@@ -114,7 +114,7 @@ def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime, star
     if release.returning:
         return _go_back(endpoint, release, world)
     if reason := _must_go_back(release, world, judged):
-        return _way_back(endpoint, release, reason)
+        return _way_back(release, world, reason)
     if pause := _pause(endpoint, now):
         return pause
     if repair := _repair(endpoint, world):
@@ -127,7 +127,7 @@ def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime, star
         if late and release.step < 0:
             return Close(Ending.FAILED, reason)
         return Wait(f"version {release.version} is starting: {world.state(release.version)}")
-    return _ahead(endpoint, release, judged, now)
+    return _ahead(endpoint, release, world, judged, now)
 
 
 def _must_go_back(release: Release, world: World, judged: Judged) -> str:
@@ -139,12 +139,13 @@ def _must_go_back(release: Release, world: World, judged: Judged) -> str:
     return judged.reason if on_ladder and judged.verdict is Verdict.FAIL else ""
 
 
-def _way_back(endpoint: Endpoint, release: Release, reason: str) -> Move:
+def _way_back(release: Release, world: World, reason: str) -> Move:
     if release.step < 0 and release.next_step < 0:
         return Close(Ending.ROLLED_BACK if release.asked else Ending.FAILED, reason)
     if release.champion is None:
         return Wait(f"{reason}; there is no earlier version to go back to", asks=True)
-    back = Routing.all_to(release.champion, keeping=(release.version,))
+    known = (release.version,) if release.version in world.ready or release.version in world.dead else ()
+    back = Routing.all_to(release.champion, keeping=known)
     return Shift(back, -1, reason, back=True)
 
 
@@ -185,7 +186,7 @@ def _begin(release: Release, world: World) -> Move:
     return Start(release.version, f"release {release.id}")
 
 
-def _ahead(endpoint: Endpoint, release: Release, judged: Judged, now: datetime) -> Move:
+def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, now: datetime) -> Move:
     policy, last = release.policy, len(release.policy.shares)
     if release.step == last:
         if endpoint.champion != release.version:
@@ -201,7 +202,7 @@ def _ahead(endpoint: Endpoint, release: Release, judged: Judged, now: datetime) 
         return _step_up(release, release.step + 1, judged.reason)
     if spent > policy.step_budget:
         if policy.on_doubt is OnDoubt.ROLL_BACK:
-            return _way_back(endpoint, release, f"no answer within {policy.step_budget:g} s: {judged.reason}")
+            return _way_back(release, world, f"no answer within {policy.step_budget:g} s: {judged.reason}")
         return Wait(f"undecided at {release.share:g} %: {judged.reason}", asks=True)
     return Wait(judged.reason)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelcd.artifact import digest_of
+from modelcd.artifact import digest_of, read_manifest
 from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import Acceptance, Budgets, Canary
@@ -50,6 +50,7 @@ class Walk:
     artifact: Path | None = None
     snapshot: str = ""
     reused: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -100,7 +101,9 @@ def open_delivery(walk: Walk, *, reason: str, trigger: str) -> None:
     left = walk.builds.open
     if left is not None:
         why = f"its driver ended without a word; delivery {walk.delivery} took over"
-        entry = Entry("closed", walk.env.clock.now().isoformat(), walk.actor, left.id, {"ending": "abandoned", "why": why})
+        entry = Entry(
+            "closed", walk.env.clock.now().isoformat(), walk.actor, left.id, {"ending": "abandoned", "why": why}
+        )
         records = walk.env.journal.append(walk.builds.stream, walk.builds.seq, [entry])
         walk.builds = fold_builds(walk.builds, records)
     walk.record("opened", {"reason": reason, "trigger": trigger, "project": str(walk.path)})
@@ -133,7 +136,8 @@ def find_data(walk: Walk) -> Finding:
     files = walk.data["files"]
     if not files:
         raise ProjectError(
-            f"no file matches {walk.spec['data']['pattern']}", help="put data there, or change Dataset(...) in pipeline.py"
+            f"no file matches {walk.spec['data']['pattern']}",
+            help="put data there, or change Dataset(...) in pipeline.py",
         )
     return Finding("data", Verdict.PASS, f"{len(files)} files, digest {walk.data['digest'][:12]}", {"files": files})
 
@@ -158,27 +162,32 @@ def training_digest(walk: Walk) -> str:
 def prepare_data(walk: Walk) -> Finding:
     """Read the data, let the project prepare them, and keep the newest rows apart as the holdout."""
     walk.folder.mkdir(parents=True, exist_ok=True)
-    walk.prepared = walk.call(
-        "prepare", walk.budgets.data, out=str(walk.folder / "data"), files=walk.data["files"]
-    )
+    walk.prepared = walk.call("prepare", walk.budgets.data, out=str(walk.folder / "data"), digest=walk.data["digest"])
     found = walk.prepared
-    dropped = found["raw_rows"] - found["rows"]
-    text = f"{found['rows']:,} rows, {found['train_rows']:,} to learn from, {found['holdout_rows']:,} held out"
-    if dropped:
-        text += f"; the project drops {dropped:,} ({100 * dropped / found['raw_rows']:.1f} %) when preparing"
-    return Finding("data", Verdict.PASS, text, dict(found))
+    text = f"{found['rows']:,} rows: {found['train_rows']:,} to learn from, {found['holdout_rows']:,} held out"
+    if found["dropped"]:
+        part = 100 * found["dropped"] / found["raw_rows"]
+        text += f"; the project drops {found['dropped']:,} ({part:.1f} %)"
+    return Finding("prepare", Verdict.PASS, text, dict(found))
 
 
 def check_data(walk: Walk) -> Finding:
     """Check the data as they arrived against the project's expectations."""
-    result = walk.call("expect", walk.budgets.data, data=str(walk.folder / "data"))
-    return Finding("expectations", Verdict(result["verdict"]), result["reason"], result.get("evidence", {}))
+    result = walk.call("expect", walk.budgets.data, digest=walk.data["digest"])
+    findings = [read_finding(plain) for plain in result["findings"]]
+    bad = [f"{finding.name}: {finding.reason}" for finding in findings if finding.verdict is not Verdict.PASS]
+    reason = "; ".join([*bad, result["reason"]])
+    return Finding("expectations", Verdict(result["verdict"]), reason, {"checks": result["findings"]})
 
 
 def run_tests(walk: Walk) -> Finding:
     """Run the project's own tests."""
-    result = walk.call("tests", walk.budgets.tests)
-    return Finding("tests", Verdict(result["verdict"]), result["reason"], result.get("evidence", {}))
+    return _suite("tests", walk.call("tests", walk.budgets.tests))
+
+
+def _suite(name: str, result: Mapping[str, Any]) -> Finding:
+    failures = [f"{one['name']}: {one['message'].splitlines()[0]}" for one in result["failures"]]
+    return Finding(name, Verdict(result["verdict"]), "; ".join([result["reason"], *failures]), dict(result))
 
 
 def train(walk: Walk) -> Finding:
@@ -187,15 +196,19 @@ def train(walk: Walk) -> Finding:
     if known is not None:
         walk.reused = True
         _take(walk, known, walk.env.registry.fetch(walk.model, known.number))
-        return Finding("train", Verdict.PASS, f"version {known.number} was built from the same inputs; not trained again")
+        return Finding(
+            "train", Verdict.PASS, f"version {known.number} was built from the same inputs; not trained again"
+        )
     out = walk.folder / "artifact"
-    result = walk.call("train", walk.budgets.train, data=str(walk.folder / "data"), out=str(out))
+    began = walk.env.clock.now()
+    result = walk.call("train", walk.budgets.train, data=walk.prepared["train"], out=str(out))
+    seconds = (walk.env.clock.now() - began).total_seconds()
     lineage = Lineage(
         training=training_digest(walk),
         code=walk.spec["training_code"],
         data=walk.data["digest"],
         commit=walk.data.get("commit", ""),
-        parameters={str(k): str(v) for k, v in walk.spec.get("parameters", {}).items()},
+        parameters=dict(walk.spec["parameters"]),
         toolchain=result["toolchain"],
         rows=walk.prepared["train_rows"],
         data_from=str(walk.prepared.get("from", "")),
@@ -204,7 +217,7 @@ def train(walk: Walk) -> Finding:
     build = Build(walk.model, out, digest_of(out), lineage)
     version = walk.env.registry.add(build)
     _take(walk, version, walk.env.registry.fetch(walk.model, version.number))
-    return Finding("train", Verdict.PASS, f"version {version.number} in {result['seconds']:.1f} s", {"digest": version.digest})
+    return Finding("train", Verdict.PASS, f"version {version.number} in {seconds:.1f} s", {"digest": version.digest})
 
 
 def _take(walk: Walk, version: ModelVersion, artifact: Path) -> None:
@@ -226,31 +239,73 @@ def _take(walk: Walk, version: ModelVersion, artifact: Path) -> None:
     walk.record("built", body)
 
 
-def check_gates(walk: Walk, production: Environment, champion: Candidate | None) -> Finding:
+def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     """Score the holdout through the real server, champion beside challenger, and check every gate."""
     assert walk.version is not None and walk.artifact is not None, "gates come after training"
-    env, place = walk.env, f"gates/{walk.model}"
-    data = walk.folder / "data"
-    held = walk.call("rows", walk.budgets.data, data=str(data), part="holdout", limit=20_000)
-    rows = held["rows"]
-    unit = Unit(place, walk.model, walk.version.number, walk.version.digest, walk.artifact, interpreter=walk.interpreter)
+    manifest = read_manifest(walk.artifact)
+    rows = _holdout_rows(walk, [column.name for column in manifest.inputs])
     findings = [validate.signature(walk.artifact, Path(champion.artifact) if champion else None)]
-    with validate.running(env, unit) as instance:
-        scores = {"challenger": validate.score(env, instance.address, rows)}
-        findings.append(validate.pace(env, instance.address, rows, walk.acceptance.p99))
+    mine = Unit(
+        f"gates/{walk.model}",
+        walk.model,
+        walk.version.number,
+        walk.version.digest,
+        walk.artifact,
+        interpreter=walk.interpreter,
+    )
+    with validate.running(walk.env, mine) as instance:
+        scores = validate.score(walk.env, instance.address, rows)
+        findings.append(validate.pace(walk.env, instance.address, rows, walk.acceptance.p99))
+    arguments = {"holdout": walk.prepared["holdout"], "challenger": _leave(walk, "challenger.json", scores)}
     if champion is not None and champion.version != walk.version.number:
-        old = Unit(
-            place, walk.model, champion.version, champion.digest, Path(champion.artifact), interpreter=champion.interpreter
-        )
-        with validate.running(env, old) as instance:
-            scores["champion"] = validate.score(env, instance.address, rows)
-    validate.write_scores(walk.folder / "scores.json", scores)
-    golden = {"rows": rows[: validate.GOLDEN], "scores": scores["challenger"][: validate.GOLDEN]}
-    (walk.folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
-    checked = walk.call("gates", walk.budgets.data, data=str(data), scores=str(walk.folder / "scores.json"))
-    findings += [_finding(plain) for plain in checked["findings"]]
+        arguments["champion"] = _leave(walk, "champion.json", _champion_scores(walk, champion, rows))
+    _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores[: validate.GOLDEN]})
+    checked = walk.call("gates", walk.budgets.data, **arguments)
+    walk.metrics = checked["metrics"]
+    findings += [read_finding(plain) for plain in checked["findings"]]
+    if not checked["findings"]:
+        findings.append(Finding("gates", Verdict.ERROR, 'no gates: add gates=[Gate("roc_auc").at_least(0.8)]'))
     walk.findings += findings
     return _summed("gates", findings)
+
+
+def _holdout_rows(walk: Walk, columns: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return every row of the holdout as it would be sent to the model."""
+    rows: list[Mapping[str, Any]] = []
+    while True:
+        part = walk.call(
+            "rows",
+            walk.budgets.data,
+            data=walk.prepared["holdout"],
+            columns=columns,
+            start=len(rows),
+            count=validate.AT_ONCE,
+        )
+        rows += part["rows"]
+        if len(rows) >= part["total"] or not part["rows"]:
+            return rows
+
+
+def _champion_scores(walk: Walk, champion: Candidate, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Score *rows* by the champion, in a server of its own: the one in production has users to answer."""
+    columns = {column.name for column in read_manifest(Path(champion.artifact)).inputs}
+    unit = Unit(
+        f"gates/{walk.model}",
+        walk.model,
+        champion.version,
+        champion.digest,
+        Path(champion.artifact),
+        interpreter=champion.interpreter,
+    )
+    with validate.running(walk.env, unit) as instance:
+        known = [{name: value for name, value in row.items() if name in columns} for row in rows]
+        return validate.score(walk.env, instance.address, known)
+
+
+def _leave(walk: Walk, name: str, content: Any) -> str:
+    path = walk.folder / name
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return str(path)
 
 
 def prove(walk: Walk) -> Candidate:
@@ -267,6 +322,7 @@ def prove(walk: Walk) -> Candidate:
         "policy_digest": walk.spec["policy_digest"],
         "acceptance": walk.spec["acceptance"],
         "golden": str(walk.folder / "golden.json"),
+        "metrics": dict(walk.metrics),
         "findings": [finding_plain(finding) for finding in walk.findings],
     }
     walk.record("proven", body)
@@ -283,7 +339,7 @@ def candidate_from(model: str, proven: Mapping[str, Any]) -> Candidate:
         interpreter=str(proven["interpreter"]),
         snapshot=str(proven["snapshot"]),
         policy=from_plain(Canary, proven["policy"]),
-        findings=tuple(_finding(plain) for plain in proven["findings"]),
+        findings=tuple(read_finding(plain) for plain in proven["findings"]),
     )
 
 
@@ -294,10 +350,8 @@ def accept_staged(walk: Walk, staging: Environment) -> Finding:
     findings = list(contract_findings(url, golden["rows"][:3]))
     findings.append(accept.golden(staging, url, golden["rows"], golden["scores"]))
     if walk.acceptance.tests:
-        result = walk.call("accept", walk.acceptance.budget, url=url, tests=walk.acceptance.tests)
-        findings.append(
-            Finding("acceptance tests", Verdict(result["verdict"]), result["reason"], result.get("evidence", {}))
-        )
+        result = walk.call("accept", walk.acceptance.budget, url=url)
+        findings.append(_suite("acceptance tests", result))
     findings.append(accept.load(staging, url, golden["rows"], walk.acceptance))
     walk.findings += findings
     return _summed("acceptance", findings)
@@ -317,7 +371,8 @@ def _summed(name: str, findings: Sequence[Finding]) -> Finding:
     return Finding(name, verdict, reason, {"findings": [finding_plain(finding) for finding in findings]})
 
 
-def _finding(plain: Mapping[str, Any]) -> Finding:
+def read_finding(plain: Mapping[str, Any]) -> Finding:
+    """Read a finding that a child or the journal handed back; raises `CannotTell` for anything else."""
     try:
         return Finding(plain["name"], Verdict(plain["verdict"]), plain["reason"], plain.get("evidence", {}))
     except (KeyError, ValueError) as error:

@@ -310,7 +310,7 @@ def _start(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
 
 def _shift(env: Environment, watch: Watch, move: Shift) -> dict[str, Any]:
     routing = move.routing
-    addresses = {i.version: i.address for i in env.runtime.instances(watch.stream) if i.alive}
+    addresses = {i.version: i.address for i in env.runtime.instances(watch.stream)}
     env.router.write(watch.stream, routing, {v: addresses[v] for v in routing.versions if v in addresses})
     counters = env.metrics.counters(watch.stream)
     return {"counters": {str(v): counters_plain(counters.get(v, Counters())) for v in routing.versions}}

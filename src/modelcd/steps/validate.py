@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,9 @@ from modelcd.ports import Instance, Unit
 
 BATCH = 500
 """Rows in one request when the holdout is scored."""
+
+AT_ONCE = 50_000
+"""Rows of the holdout that a child hands back at once."""
 
 GOLDEN = 200
 """Rows whose scores are remembered, to be asked for again in staging."""
@@ -97,9 +98,6 @@ def signature(challenger: Path, champion: Path | None) -> Finding:
     if added or changed:
         names = ", ".join([*added, *changed])
         return Finding("signature", Verdict.FAIL, f"requests that suit the champion would fail: {names}", evidence)
-    return Finding("signature", Verdict.PASS, f"takes every request that the champion takes ({len(new)} columns)", evidence)
-
-
-def write_scores(path: Path, scores: Mapping[str, Sequence[Any]]) -> None:
-    """Leave scores for the child that checks the gates."""
-    path.write_text(json.dumps({name: list(values) for name, values in scores.items()}), encoding="utf-8")
+    return Finding(
+        "signature", Verdict.PASS, f"takes every request that the champion takes ({len(new)} columns)", evidence
+    )
