@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from modelcd.errors import ChildError, ProjectError
 from modelcd.ports import ChildResult
@@ -124,13 +124,34 @@ class SuccessJudge:
             self._child.end()
             self._child = None
 
-    def __enter__(self) -> SuccessJudge:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class ChildSuccesses:
+    """The `Successes` port: one child for the snapshot that was asked for last."""
+
+    def __init__(self, interpreter: str = sys.executable, *, budget: float = 30.0) -> None:
+        self.interpreter = interpreter
+        self.budget = budget
+        self._lock = threading.Lock()
+        self._judge: SuccessJudge | None = None
+
+    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+        """Judge *pairs* by the guard named *guard* in the project *snapshot*; see `SuccessJudge.judge`."""
+        if not pairs:
+            return []
+        with self._lock:
+            if self._judge is None or self._judge.project.project != Path(snapshot).resolve():
+                if self._judge is not None:
+                    self._judge.close()
+                self._judge = SuccessJudge(snapshot, self.interpreter, budget=self.budget)
+            return self._judge.judge(guard, pairs)
 
 
 class _Child:
@@ -285,3 +306,14 @@ def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
         if len(value) >= 6 and _SECRET.search(name):
             text = text.replace(value, f"<{name}>")
     return text
+
+
+class ChildSuccesses:
+    """The `Successes` port: a `SuccessJudge` per project snapshot, kept as long as this process."""
+
+    def __init__(self) -> None:
+        self._judges: dict[Path, SuccessJudge] = {}
+
+    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+        """Judge (score, label) *pairs* by the guard named *guard* in the project *snapshot*; raises `ChildError`."""
+        return self._judges.setdefault(snapshot, SuccessJudge(snapshot)).judge(guard, pairs)

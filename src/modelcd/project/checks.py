@@ -7,14 +7,13 @@ expectations pays for it.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
 from modelcd.domain.gates import METRICS, Holdout, check
 from modelcd.domain.plain import to_plain
@@ -23,38 +22,44 @@ from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Model
 from modelcd.project.loading import calling
 
+Plain = dict[str, Any]
+
+HOLDS = "holds"
 SAMPLES = 5
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------
 
 
-def gate_findings(
-    project: Path, model: Model, rows: pd.DataFrame, challenger: Path, champion: Path | None
-) -> dict[str, Any]:
-    """Check every gate on the holdout *rows* with scores from the files *challenger* and *champion*."""
+def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mapping[str, Sequence[Any]]) -> Plain:
+    """Check every gate on the holdout *rows* with the *scores* of `challenger` and, if there is one, `champion`.
+
+    Returns `verdict`, `findings` and the gates' `metrics`.  A model without gates has one finding, no pass.
+    """
     needed = sorted({gate.column for gate in model.gates if gate.column and gate.column in rows})
     holdout = Holdout(
         truth=rows[model.data.target].to_numpy(),
-        challenger=_scores(challenger, len(rows)),
-        champion=None if champion is None else _scores(champion, len(rows)),
+        challenger=_array("challenger", scores.get("challenger"), len(rows)),
+        champion=_array("champion", scores["champion"], len(rows)) if scores.get("champion") is not None else None,
         columns={name: rows[name].tolist() for name in needed},
     )
     findings = []
     for gate in model.gates:
         with calling(f"gate {gate.metric!r}", project):
             findings.append(check(gate, holdout))
-    return {**_summary(findings), "metrics": _metric_values(model, holdout)}
+    if not findings:
+        findings.append(Finding("gates", Verdict.INCONCLUSIVE, "no gate is declared, so nothing says that it is good"))
+    return {
+        "verdict": worst(finding.verdict for finding in findings).value,
+        "findings": [to_plain(finding) for finding in findings],
+        "metrics": _metric_values(model, holdout),
+    }
 
 
-def _scores(path: Path, rows: int) -> np.ndarray[Any, Any]:
-    try:
-        scores = np.load(path) if path.suffix == ".npy" else np.asarray(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise ChildError(f"the scores in {path.name} cannot be read: {error}") from error
-    if scores.shape[:1] != (rows,):
-        raise ChildError(f"{path.name} has {len(scores):,} scores for {rows:,} rows")
-    return scores
+def _array(name: str, scores: Sequence[Any] | None, rows: int) -> np.ndarray[Any, Any]:
+    if scores is None or len(scores) != rows:
+        raise ChildError(f"there are {len(scores or ()):,} scores of the {name} for {rows:,} rows")
+    return np.asarray(scores)
 
 
 def _metric_values(model: Model, holdout: Holdout) -> dict[str, float]:
@@ -64,62 +69,57 @@ def _metric_values(model: Model, holdout: Holdout) -> dict[str, float]:
         try:
             function = gate.function or METRICS[gate.metric][0]
             value = float(function(holdout.truth, holdout.challenger))
-        except Exception:  # noqa: S112 - the gate itself has reported it, as an error
+        except Exception:  # noqa: BLE001, S112 - the gate itself has reported it, as an error
             continue
         if math.isfinite(value):
             values[gate.metric] = value
     return values
 
 
-def _summary(findings: Sequence[Finding]) -> dict[str, Any]:
-    return {
-        "verdict": worst(finding.verdict for finding in findings).value,
-        "findings": [to_plain(finding) for finding in findings],
-    }
-
-
 # -- expectations ------------------------------------------------------------------------------------------------------
 
 
-def expectation_findings(project: Path, model: Model, raw: pd.DataFrame) -> dict[str, Any]:
-    """Check the project's expectations on the *raw* rows, before `prepare`.
+def expectation_findings(project: Path, model: Model, read: Callable[[], pd.DataFrame]) -> Plain:
+    """Check the project's expectations on the raw rows that *read* gives, before `prepare`.
 
-    Returns `declared`, `verdict`, and one finding per expectation.  One of lower severity than critical does not
-    fail; it is named in its finding's reason.
+    Returns `verdict`, `reason`, and as `evidence` how many were `declared` and a finding for each.  Declaring none is
+    no failure; one of lower severity than critical does not fail, it is named in the reason.
     """
     if model.data.expectations is None:
-        return {"declared": 0, "verdict": Verdict.INCONCLUSIVE.value, "findings": [], "reason": "no expectations"}
+        return _told(Verdict.PASS, "none are declared", [])
     import great_expectations as gx
     import great_expectations.expectations as gxe
+    from great_expectations.expectations.expectation import Expectation
 
     with calling("expectations", project):
         expectations = list(model.data.expectations(gxe))
-    odd = next((e for e in expectations if not isinstance(e, gxe.Expectation)), None)
+    odd = next((e for e in expectations if not isinstance(e, Expectation)), None)
     if odd is not None:
         raise ProjectError(
             f"expectations returned a {type(odd).__name__}", help="return [expect.ExpectColumnValuesToNotBeNull(…), …]"
         )
     if not expectations:
-        return {"declared": 0, "verdict": Verdict.INCONCLUSIVE.value, "findings": [], "reason": "no expectations"}
+        return _told(Verdict.INCONCLUSIVE, "expectations returned none", [])
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
-    batch = (
-        context.data_sources.add_pandas("project")
-        .add_dataframe_asset("rows")
-        .add_batch_definition_whole_dataframe("all")
-    )
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]
+    asset = context.data_sources.add_pandas("project").add_dataframe_asset("rows")
     suite = context.suites.add(gx.ExpectationSuite(name="project", expectations=expectations))
-    validation = context.validation_definitions.add(gx.ValidationDefinition(name="project", data=batch, suite=suite))
+    validation = context.validation_definitions.add(
+        gx.ValidationDefinition(name="project", data=asset.add_batch_definition_whole_dataframe("all"), suite=suite)
+    )
     with calling("the expectations", project):
-        result = validation.run(batch_parameters={"dataframe": raw}, result_format="BASIC")
-    findings = [_finding(one) for one in result.to_json_dict()["results"]]
+        result = validation.run(batch_parameters={"dataframe": read()}, result_format="BASIC")
+    findings = [_finding(one.to_json_dict()) for one in result.results]
     if len(findings) != len(expectations):
-        raise ChildError(
-            f"{len(expectations)} expectations gave {len(findings)} results", help="are two of them the same?"
-        )
-    failed = [f for f in findings if f.verdict is not Verdict.PASS]
-    reason = f"{len(findings) - len(failed)} of {len(findings)} expectations"
-    return {"declared": len(findings), "reason": reason, **_summary(findings)}
+        raise ChildError(f"{len(expectations)} expectations gave {len(findings)} results", help="are two the same?")
+    worse = [f"{f.name}: {f.reason}" for f in findings if f.reason != HOLDS]
+    holding = f"{len(findings) - len(worse)} of {len(findings)} expectations"
+    return _told(worst(f.verdict for f in findings), "; ".join([holding, *worse]), findings)
+
+
+def _told(verdict: Verdict, reason: str, findings: Sequence[Finding]) -> Plain:
+    plain = [to_plain(finding) for finding in findings]
+    return {"verdict": verdict.value, "reason": reason, "evidence": {"declared": len(plain), "findings": plain}}
 
 
 def _finding(result: Mapping[str, Any]) -> Finding:
@@ -142,7 +142,7 @@ def _finding(result: Mapping[str, Any]) -> Finding:
     if crash:
         return Finding(name, Verdict.ERROR, f"could not be checked: {crash}", evidence)
     if result["success"]:
-        return Finding(name, Verdict.PASS, "holds", evidence)
+        return Finding(name, Verdict.PASS, HOLDS, evidence)
     if severity != "critical":
         return Finding(name, Verdict.PASS, f"does not hold ({severity} only): {_what_was_seen(evidence)}", evidence)
     return Finding(name, Verdict.FAIL, _what_was_seen(evidence), evidence)

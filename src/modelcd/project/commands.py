@@ -1,19 +1,19 @@
 """What the child of a project can be asked: each command takes JSON values and returns JSON values.
 
-===========  =========================================================  ===============================================
-command      arguments                                                  returns
-===========  =========================================================  ===============================================
-`describe`                                                              the model, its policy, its digests, its files
-`data`       cache, known                                               files with sha256, digest, commit
-`prepare`    out, digest                                                paths of `train` and `holdout`, counts, ranges
-`expect`     digest                                                     findings on the raw rows
-`tests`                                                                 what the project's tests said
-`train`      data, out, parameters                                      the artifact's folder and digest
-`rows`       data, start, count, columns, target                        rows, truths, total
-`gates`      holdout, challenger, champion                              findings, metrics
-`accept`     url                                                        what the acceptance tests said
-`snapshot`   out                                                        a folder named by its content
-===========  =========================================================  ===============================================
+===========  =================================  ==================================================================
+command      arguments                          returns
+===========  =================================  ==================================================================
+`describe`                                    the model, its policy, the digests of both, its files, its toolchain
+`data`       cache, known                     files with sha256, digest, commit
+`prepare`    out, files                       the folder `data` with train and holdout; counts and ranges
+`expect`     data                             verdict, reason, evidence: findings on the raw rows
+`tests`                                       verdict, reason, evidence: what the project's tests said
+`train`      data, out, parameters            the artifact's folder, digest, inputs, toolchain; seconds
+`rows`       data, part, start, limit, columns    rows as they are sent, their truths, the total
+`gates`      data, scores                     verdict, findings, metrics
+`accept`     url                              verdict, reason, evidence: what the acceptance tests said
+`snapshot`   out                              a folder named by its content
+===========  =================================  ==================================================================
 
 Imports stand inside the functions: asking for rows should not wait for what training needs.
 """
@@ -25,18 +25,21 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelcd.domain.plain import to_plain
-from modelcd.errors import ProjectError
+from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Model
 from modelcd.project.loading import load
 from modelcd.project.slicing import Part, Slice, cut
 
 Plain = dict[str, Any]
 Arguments = Mapping[str, Any]
+
+FACTS = "prepared.json"
 
 
 def describe(project: Path, arguments: Arguments) -> Plain:
@@ -68,42 +71,50 @@ def describe(project: Path, arguments: Arguments) -> Plain:
 
 
 def data(project: Path, arguments: Arguments) -> Plain:
-    """Find the files of the dataset and hash their content."""
-    from modelcd.project import data as rows
+    """Find the files of the dataset and hash their content; `cache` is a file in which hashes are remembered."""
+    from modelcd.project import data as dataset
 
     model = load(project)
     cache = arguments.get("cache")
-    files = rows.look(project, model.data.pattern, Path(cache) if cache else None)
-    commit, dirty = rows.commit(project)
-    plain: Plain = {"files": rows.plain_files(files), "digest": rows.digest(files), "commit": commit, "dirty": dirty}
+    files = dataset.look(project, model.data.pattern, Path(cache) if cache else None)
+    commit, dirty = dataset.commit(project)
+    plain: Plain = {"files": dataset.plain_files(files), "digest": dataset.digest(files)}
     if arguments.get("known") is not None:
-        plain["compared"] = rows.compared(files, arguments["known"])
-    return plain
+        plain["compared"] = dataset.compared(files, arguments["known"])
+    return {**plain, "commit": commit, "dirty": dirty}
 
 
 def prepare(project: Path, arguments: Arguments) -> Plain:
-    """Read the rows, apply `prepare`, and write those to learn from and the holdout."""
-    from modelcd.project import data as rows
+    """Read the rows, apply `prepare`, and write those to learn from and the holdout into the folder `out`.
+
+    `files` are those that `data` has found; others, or changed ones, are a `ChildError`.
+    """
+    from modelcd.project import data as dataset
     from modelcd.project.rows import write_rows
 
     model, out = load(project), Path(arguments["out"])
-    split = rows.prepared(project, model.data, rows.read(project, model.data, arguments.get("digest", "")))
+    rows, files = dataset.read(project, model.data, _hashes(arguments.get("files")))
+    split = dataset.prepared(project, model.data, rows)
     out.mkdir(parents=True, exist_ok=True)
     write_rows(split.train, out / "train.parquet")
     write_rows(split.holdout, out / "holdout.parquet")
-    places = {"train": str(out / "train.parquet"), "holdout": str(out / "holdout.parquet")}
-    return {**places, **rows.described(model.data, split)}
+    facts = {**dataset.described(model.data, split), "files": dataset.plain_files(files)}
+    (out / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    return {"data": str(out), **facts}
+
+
+def _hashes(files: Sequence[Mapping[str, Any]] | None) -> list[str] | None:
+    return None if files is None else [str(file["sha256"]) for file in files]
 
 
 def expect(project: Path, arguments: Arguments) -> Plain:
-    """Check the project's expectations on the raw rows."""
-    from modelcd.project import data as rows
+    """Check the project's expectations on the raw rows, those that were prepared into the folder `data`."""
+    from modelcd.project import data as dataset
     from modelcd.project.checks import expectation_findings
 
     model = load(project)
-    if model.data.expectations is None:
-        return expectation_findings(project, model, None)
-    return expectation_findings(project, model, rows.read(project, model.data, arguments.get("digest", "")))
+    hashes = _hashes(_facts(arguments["data"])["files"]) if arguments.get("data") else None
+    return expectation_findings(project, model, lambda: dataset.read(project, model.data, hashes)[0])
 
 
 def tests(project: Path, arguments: Arguments) -> Plain:
@@ -123,46 +134,62 @@ def accept(project: Path, arguments: Arguments) -> Plain:
 
 
 def train(project: Path, arguments: Arguments) -> Plain:
-    """Train on the prepared rows and write the artifact."""
+    """Train on the rows prepared in the folder `data` and write the artifact folder `out`."""
     from modelcd.project.rows import read_rows
     from modelcd.project.training import fitted, watch_reading, write_artifact
 
     out, source = Path(arguments["out"]), Path(arguments["data"])
-    reading = watch_reading(project, [out, source.parent])
+    reading = watch_reading(project, [out, source])
     model, loaded = load_watched(project)
-    frame = read_rows(source)
-    parameters = {**model.parameters, **arguments.get("parameters", {})}
-    estimator = fitted(project, model, frame.copy(), parameters)
+    frame = read_rows(source / "train.parquet")
+    began = time.monotonic()
+    estimator = fitted(project, model, frame.copy(), {**model.parameters, **arguments.get("parameters", {})})
+    seconds = time.monotonic() - began
     code = cut(project, Part.TRAINING, loaded)
     _nothing_unseen(project, model, code, reading())
-    return {**write_artifact(out, project, model, estimator, frame, code), "rows": len(frame)}
+    plain = write_artifact(out, project, model, estimator, frame, code)
+    return {**plain, "rows": len(frame), "seconds": round(seconds, 3)}
 
 
 def rows(project: Path, arguments: Arguments) -> Plain:
-    """Return rows of a parquet file as they would be sent to the model, and their truths."""
-    from modelcd.project.rows import plain_rows, plain_values, read_rows, rows_in
+    """Return rows of `part` (holdout or train) of the folder `data` as they are sent to a model, with their truths.
 
-    path, start = Path(arguments["data"]), int(arguments.get("start", 0))
-    frame = read_rows(path, start, arguments.get("count"))
-    target = arguments.get("target")
-    plain: Plain = {"rows": plain_rows(frame[list(arguments["columns"])]), "start": start, "total": rows_in(path)}
-    plain["truths"] = plain_values(frame[target]) if target else []
-    return plain
+    With a `limit` below the number of rows, that many, spread evenly; with `start`, those from there on.  All columns
+    but the truth and the key are given, or only `columns`.
+    """
+    from modelcd.project.rows import plain_rows, plain_values, read_rows, spread
+
+    folder, part = Path(arguments["data"]), str(arguments.get("part", "holdout"))
+    facts, whole = _facts(folder), read_rows(folder / f"{part}.parquet")
+    start, limit = int(arguments.get("start") or 0), arguments.get("limit")
+    if start:
+        frame = whole.iloc[start : start + int(limit) if limit else None]
+    else:
+        frame = spread(whole, int(limit) if limit else len(whole))
+    columns = arguments.get("columns") or [c for c in facts["columns"] if c not in (facts["target"], facts["key"])]
+    truths = plain_values(frame[facts["target"]])
+    return {"rows": plain_rows(frame[list(columns)]), "truths": truths, "start": start, "total": len(whole)}
 
 
 def gates(project: Path, arguments: Arguments) -> Plain:
-    """Check the gates with the scores that the servers gave."""
-    from modelcd.project.checks import gate_findings
-    from modelcd.project.rows import read_rows
+    """Check the gates on the holdout in the folder `data`, with the scores that the servers gave.
 
-    champion = arguments.get("champion")
-    return gate_findings(
-        project,
-        load(project),
-        read_rows(Path(arguments["holdout"])),
-        Path(arguments["challenger"]),
-        Path(champion) if champion else None,
-    )
+    `scores` is a JSON file with `challenger` and perhaps `champion`; fewer scores than rows belong to the rows that
+    `rows` gives for that `limit`.
+    """
+    from modelcd.project.checks import gate_findings
+    from modelcd.project.rows import read_rows, spread
+
+    scores = json.loads(Path(arguments["scores"]).read_text(encoding="utf-8"))
+    frame = spread(read_rows(Path(arguments["data"]) / "holdout.parquet"), len(scores["challenger"]))
+    return gate_findings(project, load(project), frame, scores)
+
+
+def _facts(folder: str | Path) -> Plain:
+    try:
+        return dict(json.loads((Path(folder) / FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ChildError(f"{folder} does not hold prepared rows", help="prepare the data first") from error
 
 
 def snapshot(project: Path, arguments: Arguments) -> Plain:

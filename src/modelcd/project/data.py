@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
 from modelcd.errors import ChildError, ProjectError
-from modelcd.project.declare import Dataset
+from modelcd.project.declare import Dataset, nearest
 from modelcd.project.loading import calling
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -48,7 +48,10 @@ class Split:
 
 
 def look(project: Path, pattern: str, cache: Path | None = None) -> list[File]:
-    """Return the files that *pattern* names in *project*, sorted, hashed; raises `ProjectError` when there are none."""
+    """Return the files that *pattern* names in *project*, sorted, hashed; raises `ProjectError` when there are none.
+
+    *cache* is a file in which hashes are remembered, known by place, size and times.
+    """
     names = sorted(name for name in glob.glob(pattern, root_dir=project, recursive=True) if (project / name).is_file())
     if not names:
         raise ProjectError(f"no file matches {pattern!r}", help=f"patterns start in {project.name}/")
@@ -85,7 +88,8 @@ def commit(project: Path) -> tuple[str, bool]:
 
 def _git(project: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(project), *words], capture_output=True, text=True, timeout=20)
+        call = ["git", "-C", str(project), *words]
+        done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -106,7 +110,7 @@ def _hashed(project: Path, name: str, remembered: dict[str, str]) -> File:
 
 def _remembered(cache: Path | None) -> dict[str, str]:
     try:
-        plain = json.loads((cache / "hashes.json").read_text()) if cache else {}
+        plain = json.loads(cache.read_text()) if cache else {}
     except (OSError, ValueError):
         return {}
     return dict(plain) if isinstance(plain, dict) else {}
@@ -115,23 +119,23 @@ def _remembered(cache: Path | None) -> dict[str, str]:
 def _remember(cache: Path | None, remembered: Mapping[str, str]) -> None:
     if cache is None:
         return
-    cache.mkdir(parents=True, exist_ok=True)
-    fresh = cache / f"hashes.json.{os.getpid()}"
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    fresh = cache.with_name(f"{cache.name}.{os.getpid()}")
     fresh.write_text(json.dumps(dict(list(remembered.items())[-10_000:])))
-    fresh.replace(cache / "hashes.json")
+    fresh.replace(cache)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def read(project: Path, dataset: Dataset, expected: str = "") -> pd.DataFrame:
-    """Return the raw rows as they arrived.
+def read(project: Path, dataset: Dataset, expected: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[File]]:
+    """Return the raw rows as they arrived, and the files they came from.
 
     Raises `ProjectError` for files that do not fit together, `ChildError` when they changed while they were read, or
-    since the digest *expected* was taken.
+    since their hashes were *expected*.
     """
     before = look(project, dataset.pattern)
-    if expected and digest(before) != expected:
+    if expected is not None and [file.sha256 for file in before] != list(expected):
         raise ChildError("the data changed since it was looked at", help="deliver again")
     frames = [_read_file(project, file.path) for file in before]
     if look(project, dataset.pattern) != before:
@@ -141,7 +145,7 @@ def read(project: Path, dataset: Dataset, expected: str = "") -> pd.DataFrame:
     rows = pd.concat(frames, ignore_index=True)
     if rows.empty:
         raise ProjectError(f"there are no rows in {dataset.pattern}")
-    return rows
+    return rows, before
 
 
 def _read_file(project: Path, name: str) -> pd.DataFrame:
@@ -203,8 +207,6 @@ def _checked(dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.set_axis(names, axis="columns")
     for role, column in (("target", dataset.target), ("time", dataset.time), ("key", dataset.key)):
         if column is not None and column not in names:
-            from modelcd.project.declare import nearest
-
             raise ProjectError(f"the data has no column {column!r} ({role})", help=nearest(column, names))
     missing = int(rows[dataset.target].isna().sum())
     if missing:
@@ -265,6 +267,8 @@ def described(dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what is worth knowing of *split* as JSON values."""
     both = pd.concat([split.train[dataset.target], split.holdout[dataset.target]])
     plain: dict[str, Any] = {
+        "target": dataset.target,
+        "key": dataset.key,
         "raw_rows": split.raw,
         "dropped": split.raw - len(both),
         "rows": len(both),

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
 from modelcd.artifact import Column
-from modelcd.errors import ProjectError
+from modelcd.errors import ChildError, ProjectError
 
 
 def columns_of(frame: pd.DataFrame, names: Sequence[str]) -> tuple[Column, ...]:
@@ -70,19 +70,19 @@ def plain_values(values: pd.Series) -> list[Any]:
     return [None if gap else value for value, gap in zip(values.tolist(), missing, strict=True)]
 
 
-def read_rows(path: Path, start: int = 0, count: int | None = None) -> pd.DataFrame:
-    """Return *count* rows of the parquet file *path* from row *start* on."""
-    import pyarrow.parquet
+def read_rows(path: Path) -> pd.DataFrame:
+    """Return the rows of the parquet file *path*."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ChildError(f"the prepared rows {path.name} cannot be read: {error}", help="prepare them again") from error
 
-    table = pyarrow.parquet.read_table(path)
-    return table.slice(start, count).to_pandas()
 
-
-def rows_in(path: Path) -> int:
-    """Return how many rows the parquet file *path* has."""
-    import pyarrow.parquet
-
-    return int(pyarrow.parquet.read_metadata(path).num_rows)
+def spread(frame: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return *count* rows of *frame*, spread evenly over all of it, in their order; all when it has no more."""
+    if count >= len(frame):
+        return frame
+    return frame.iloc[[place * len(frame) // count for place in range(count)]]
 
 
 def write_rows(frame: pd.DataFrame, path: Path) -> None:

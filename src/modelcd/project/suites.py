@@ -41,37 +41,33 @@ class _Tally:
         crash = getattr(report.longrepr, "reprcrash", None)
         message = crash.message if crash is not None else report.longreprtext
         if len(self.failures) < FAILURES:
-            self.failures.append({"name": name, "message": "\n".join(message.strip().splitlines()[:6])})
+            self.failures.append({"name": name, "message": " ".join(message.split())[:300]})
 
 
 def run(project: Path, folder: str, *, default: str) -> dict[str, Any]:
-    """Run the tests in *folder*; a *default* folder that is not there is said to be, any other is a `ProjectError`."""
+    """Run the tests in *folder* and return `verdict`, `reason`, `evidence`.
+
+    A *default* folder that is not there is said to be, and no failure; any other is a `ProjectError`.  A folder in
+    which no test ran proves nothing.
+    """
     if not folder or not (project / folder).exists():
         if folder and folder != default:
             raise ProjectError(f"there are no tests in {folder}", help="write them, or name the folder they are in")
-        return _told(_Tally(), 5, f"no tests: there is no folder {folder or default}")
+        return _told("pass", "there are none", _Tally())
     tally = _Tally()
     configuration = next((str(project / n) for n in CONFIGURATIONS if (project / n).is_file()), "/dev/null")
     options = ["-q", "--tb=short", "-p", "no:cacheprovider", f"--rootdir={project}", "-c", configuration]
     code = int(pytest.main([str(project / folder), *options], plugins=[tally]))
-    if code == 5:
-        return _told(tally, code, f"{folder} holds no tests")
-    if code not in (0, 1) and not tally.failed:
-        return _told(tally, code, f"pytest could not run {folder} (exit code {code})")
-    return _told(tally, code, f"{tally.passed} passed" + (f", {tally.failed} failed" if tally.failed else ""))
+    if tally.failed:
+        first = tally.failures[0]
+        return _told("fail", f"{tally.failed} failed, {tally.passed} passed: {first['name']}: {first['message']}", tally)
+    if code not in (0, 5):
+        return _told("error", f"pytest could not run {folder} (exit code {code})", tally)
+    if not tally.passed:
+        return _told("inconclusive", f"no test ran in {folder}", tally)
+    return _told("pass", f"{tally.passed} passed" + (f", {tally.skipped} skipped" if tally.skipped else ""), tally)
 
 
-def _told(tally: _Tally, code: int, reason: str) -> dict[str, Any]:
-    """`verdict` is a pass only when tests ran and all of them passed; no tests prove nothing."""
-    ran = tally.passed + tally.failed
-    verdict = "pass" if code == 0 and tally.passed else "inconclusive" if code in (0, 5) else "error"
-    verdict = "fail" if tally.failed else verdict
-    return {
-        "verdict": verdict,
-        "reason": reason,
-        "ran": ran,
-        "passed": tally.passed,
-        "failed": tally.failed,
-        "skipped": tally.skipped,
-        "failures": tally.failures,
-    }
+def _told(verdict: str, reason: str, tally: _Tally) -> dict[str, Any]:
+    counts = {"passed": tally.passed, "failed": tally.failed, "skipped": tally.skipped}
+    return {"verdict": verdict, "reason": reason, "evidence": {**counts, "failures": tally.failures}}

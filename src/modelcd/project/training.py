@@ -15,16 +15,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import joblib
+import joblib  # type: ignore[import-untyped]
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
-from modelcd.artifact import Manifest, digest_of, write_manifest
+from modelcd.artifact import Column, Manifest, digest_of, write_manifest
 from modelcd.errors import ProjectError
 from modelcd.project.declare import METHODS, Model, takes_parameters
 from modelcd.project.loading import calling
 from modelcd.project.rows import columns_of, plain_rows
 from modelcd.project.slicing import PIPELINE, Slice, versions_of
+from modelcd.serving.inputs import Inputs
 
 TRIED_ROWS = 50
 WARMUP_ROWS = 3
@@ -74,26 +75,44 @@ def inputs_of(estimator: Any, model: Model, frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if name in set(said) - truth]
 
 
-def method_of(estimator: Any, model: Model, sample: pd.DataFrame, project: Path) -> str:
-    """Return the method that gives the scores, tried on *sample*; raises `ProjectError` when none works."""
-    wanted = [model.method] if model.method else [name for name in METHODS if hasattr(estimator, name)]
-    classes = getattr(estimator, "classes_", None)
-    if not model.method and len(wanted) == 2 and classes is not None and len(classes) != 2:
-        wanted = ["predict"]
-    method = wanted[0]
+def method_of(estimator: Any, model: Model) -> str:
+    """Return the method that gives the scores; raises `ProjectError` when the one that is asked for is not there."""
+    method = model.method
+    if method is None:
+        classes = getattr(estimator, "classes_", None)
+        two = hasattr(estimator, "predict_proba") and (classes is None or len(classes) == 2)
+        method = "predict_proba" if two else "predict"
     if not callable(getattr(estimator, method, None)):
-        raise ProjectError(f"the model has no {method}", help=f"leave method={method!r} away, or return another object")
-    with calling(f"the fitted model's {method}", project):
-        scores = np.asarray(getattr(estimator, method)(sample))
-    if method == "predict_proba" and (scores.ndim != 2 or scores.shape[1] != 2):
-        raise ProjectError(f"predict_proba gives {scores.shape[-1]} columns", help='two classes, or method="predict"')
-    if len(scores) != len(sample):
-        raise ProjectError(f"{method} gave {len(scores)} scores for {len(sample)} rows", help="one score per row")
-    if method == "predict" and scores.ndim != 1:
-        raise ProjectError(f"predict gives {scores.shape[1]} values per row", help="one score per row")
-    if scores.dtype.kind == "f" and not np.isfinite(scores).all():
-        raise ProjectError(f"{method} gave NaN or infinity for rows it has learned from")
+        raise ProjectError(f"the model has no {method}", help="name the other in Model(method=…), or return another object")
     return method
+
+
+def scores_of(estimator: Any, method: str, frame: pd.DataFrame, project: Path) -> np.ndarray[Any, Any]:
+    """Return one score per row of *frame*; raises `ProjectError` when the model gives anything else."""
+    with calling(f"the fitted model's {method}", project):
+        scores = np.asarray(getattr(estimator, method)(frame))
+    if method == "predict_proba":
+        if scores.ndim != 2 or scores.shape[1] != 2:
+            raise ProjectError(f"predict_proba gives {scores.shape[-1]} columns", help='two classes, or method="predict"')
+        scores = scores[:, 1]
+    if scores.shape != (len(frame),):
+        raise ProjectError(f"{method} gave scores of shape {scores.shape} for {len(frame)} rows", help="one score per row")
+    if scores.dtype.kind == "f" and not np.isfinite(scores).all():
+        raise ProjectError(f"{method} gave NaN or infinity for rows that the model has learned from")
+    return scores
+
+
+def tried(estimator: Any, method: str, inputs: tuple[Column, ...], sample: pd.DataFrame, project: Path) -> None:
+    """Let the model score *sample* as it is and as the server will see it; raises `ProjectError` unless both agree."""
+    scores = scores_of(estimator, method, sample, project)
+    served = scores_of(estimator, method, Inputs(inputs).of_rows(plain_rows(sample)), project)
+    same = np.isclose(scores, served) if scores.dtype.kind == "f" else scores == served
+    if not same.all():
+        changed = ", ".join(f"{column.name} ({column.kind})" for column in inputs if column.kind != "double")
+        raise ProjectError(
+            f"the model scores {int((~same).sum())} of {len(sample)} rows otherwise when they come as JSON",
+            help=f"it depends on a type that JSON does not have; look at {changed or 'the columns'}",
+        )
 
 
 def write_artifact(
@@ -101,7 +120,8 @@ def write_artifact(
 ) -> dict[str, Any]:
     """Write the artifact folder *out* and return what there is to know of it as JSON values."""
     inputs = inputs_of(estimator, model, frame)
-    method = method_of(estimator, model, frame[inputs].head(TRIED_ROWS), project)
+    columns, method = columns_of(frame, inputs), method_of(estimator, model)
+    tried(estimator, method, columns, frame[inputs].head(TRIED_ROWS), project)
     places = np.unique(np.linspace(0, len(frame) - 1, WARMUP_ROWS).astype(int))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -118,7 +138,7 @@ def write_artifact(
         flavor=flavor,
         file=file,
         method=method,
-        inputs=columns_of(frame, inputs),
+        inputs=columns,
         warmup=tuple(plain_rows(frame[inputs].iloc[places])),
         toolchain=toolchain(estimator, code),
     )
