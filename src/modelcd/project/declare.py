@@ -247,9 +247,6 @@ def _metrics() -> frozenset[str]:
 
     Looked up late: the gates need numpy, which `import modelcd` should not wait for.
     """
-    try:
-        from modelcd.domain.gates import METRICS
-    except ModuleNotFoundError:
-        return frozenset()
+    from modelcd.domain.gates import METRICS
 
     return frozenset(METRICS)
