@@ -15,7 +15,7 @@ import orjson
 from modelcd.serving.inputs import BadInput, Inputs
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
 OPEN_INFERENCE_TYPES = {"double": "FP64", "long": "INT64", "boolean": "BOOL", "string": "BYTES", "datetime": "BYTES"}
 

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from modelcd.artifact import Column
 from modelcd.errors import ConfigurationError
@@ -142,7 +142,7 @@ def _refuse(column: Column, row: int, got: str) -> BadInput:
     return BadInput(f"rows[{row}], column {column.name!r}: expected {_EXPECTED[column.kind]}, {got}")
 
 
-def _doubles(column: Column, values: Sequence[Any]) -> Any:
+def _doubles(_column: Column, values: Sequence[Any]) -> Any:
     return np.array(values, dtype=np.float64)
 
 
@@ -156,14 +156,14 @@ def _longs(column: Column, values: Sequence[Any]) -> Any:
     return np.array(values, dtype=np.float64 if None in values else np.int64)
 
 
-def _booleans(column: Column, values: Sequence[Any]) -> Any:
+def _booleans(_column: Column, values: Sequence[Any]) -> Any:
     return np.array(values, dtype=object if None in values else np.bool_)
 
 
 _TEXT = pd.Series(["text"]).dtype  # `str` since pandas 3, object before: what the training frame had
 
 
-def _strings(column: Column, values: Sequence[Any]) -> Any:
+def _strings(_column: Column, values: Sequence[Any]) -> Any:
     return pd.array(list(values), dtype=_TEXT)
 
 

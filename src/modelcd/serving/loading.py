@@ -21,7 +21,7 @@ from modelcd.errors import ConfigurationError
 from modelcd.serving.inputs import Inputs
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
 METHODS = ("predict", "predict_proba")
 
@@ -78,7 +78,7 @@ def toolchain_differences(toolchain: Mapping[str, str]) -> dict[str, str]:
 def _load(manifest: Manifest, path: Path) -> Any:
     match manifest.flavor:
         case "object":
-            import joblib  # type: ignore[import-untyped]
+            import joblib
 
             return joblib.load(path)
         case "pyfunc":

@@ -103,7 +103,7 @@ def _load(settings: Settings) -> Engine | None:
     except ModelcdError as error:
         log("error", "not served", error=error.message, help=error.help, trace=traceback.format_exc())
         return None
-    except BaseException as error:  # noqa: BLE001 - a model's own code may raise anything, SystemExit included
+    except BaseException as error:  # a model's own code may raise anything, SystemExit included
         log("error", "not served", error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
         return None
     gc.collect()

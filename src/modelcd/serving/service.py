@@ -103,8 +103,9 @@ class Service:
 
     def _metrics(self) -> str:
         lost = self._predictions.lost if self._predictions else 0
-        more = {"modelcd_predictions_lost": lost}
-        return self.telemetry.text(self.settings.model, self.settings.version, self.ready, more)
+        gauges = {"modelcd_ready": int(self.ready), "modelcd_in_flight": self.in_flight}
+        counters = {"modelcd_predictions_lost": lost}
+        return self.telemetry.text(self.settings.model, self.settings.version, gauges, counters)
 
     def _unknown(self, scope: Any, proto: Any) -> None:
         known = scope.path in self._posts or scope.path in self._gets or scope.path == "/metrics"

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from modelcd.errors import ConfigurationError
 
 MEGABYTE = 1 << 20
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,27 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     predictions = environment.get("MODELCD_PREDICTIONS", "")
     return Settings(
         folder=Path(arguments[0]).absolute(),
-        port=int(_number(environment, "PORT", "", 1, 65535)),
+        port=_number(environment, "PORT", 0, (1, 65535)),
         model=environment["MODELCD_MODEL"],
         version=environment["MODELCD_VERSION"],
         host=environment.get("HOST") or "127.0.0.1",
         predictions=Path(predictions) if predictions else None,
         log_all=log == "all",
-        body_limit=int(_number(environment, "MODELCD_BODY_LIMIT", str(16 * MEGABYTE), 1, 1 << 40)),
-        drain=_number(environment, "MODELCD_DRAIN", "0.5", 0, 5),
+        body_limit=_number(environment, "MODELCD_BODY_LIMIT", 16 * MEGABYTE, (1, 1 << 40)),
+        drain=_number(environment, "MODELCD_DRAIN", 0.5, (0.0, 5.0)),
     )
 
 
-def _number(environment: Mapping[str, str], name: str, default: str, low: float, high: float) -> float:
-    text = environment.get(name) or default
+def _number(environment: Mapping[str, str], name: str, default: Number, bounds: tuple[Number, Number]) -> Number:
+    """Read a number of the same type as *default*, within *bounds*."""
+    text = environment.get(name)
+    if not text:
+        return default
     try:
-        value = float(text)
+        value = type(default)(text)
     except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise ConfigurationError(f"{name} is {text!r}", help=f"give a number from {low:g} to {high:g}")
+        value = None
+    if value is None or not bounds[0] <= value <= bounds[1]:
+        kind = "whole number" if isinstance(default, int) else "number"
+        raise ConfigurationError(f"{name} is {text!r}", help=f"give a {kind} from {bounds[0]} to {bounds[1]}")
     return value

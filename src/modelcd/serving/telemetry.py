@@ -38,16 +38,16 @@ class Telemetry:
         self._latency[bisect_left(LATENCY_GRID, seconds)] += 1
         self._seconds += seconds
 
-    def text(self, model: str, version: str, ready: bool, more: Mapping[str, int]) -> str:
-        """Return everything as OpenMetrics text; *more* are further counters by name."""
-        lines = [
-            "# TYPE modelcd_model info",
-            f'modelcd_model_info{{model="{_label(model)}",version="{_label(version)}"}} 1',
-        ]
-        lines += ["# TYPE modelcd_ready gauge", f"modelcd_ready {int(ready)}", "# TYPE modelcd_requests counter"]
+    def text(self, model: str, version: str, gauges: Mapping[str, int], counters: Mapping[str, int]) -> str:
+        """Return everything as OpenMetrics text; *gauges* and *counters* are further ones by name."""
+        lines = ["# TYPE modelcd_model info"]
+        lines += [f'modelcd_model_info{{model="{_label(model)}",version="{_label(version)}"}} 1']
+        for name, value in gauges.items():
+            lines += [f"# TYPE {name} gauge", f"{name} {value}"]
+        lines += ["# TYPE modelcd_requests counter"]
         lines += [f'modelcd_requests_total{{code="{code}"}} {n}' for code, n in sorted(self.requests.items())]
-        counters = {"modelcd_rows": self.rows, "modelcd_model_errors": self.model_errors, **more}
-        for name, value in counters.items():
+        ours = {"modelcd_rows": self.rows, "modelcd_model_errors": self.model_errors}
+        for name, value in {**ours, **counters}.items():
             lines += [f"# TYPE {name} counter", f"{name}_total {value}"]
         lines += ["# TYPE modelcd_request_seconds histogram", "# UNIT modelcd_request_seconds seconds"]
         below = 0
