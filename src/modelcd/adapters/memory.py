@@ -247,12 +247,12 @@ class MemoryScoring:
         self._answers = 0
         self._lock = threading.Lock()
 
-    def ready(self, address: str, timeout: float = 2.0) -> Mapping[str, Any]:  # noqa: ARG002 - it answers at once
+    def ready(self, address: str, timeout: float = 2.0) -> Mapping[str, Any]:
         """Return what the readiness probe answered; raises `NotReady` with the reason."""
         instance, _ = self._runtime.answering(address)
         return {"model": instance.model, "version": str(instance.version)}
 
-    def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:  # noqa: ARG002
+    def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
         """Score *rows*; what the model raises becomes `CannotTell`, and so does a wrong number of scores."""
         instance, behaviour = self._runtime.answering(address)
         try:
