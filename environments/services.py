@@ -43,7 +43,7 @@ def prefect_settings(workspace: Workspace) -> dict[str, str]:
         **QUIET,
         "PREFECT_HOME": str(workspace.path / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{workspace.ports['prefect']}/api",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PREFECT_RUNNER_SERVER_ENABLE": "false",

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,25 @@ def read_manifest(folder: Path) -> Manifest:
         raise ConfigurationError(f"{folder} is not a modelcd artifact: {error}") from error
 
 
+def toolchain_changes(manifest: Manifest) -> list[str]:
+    """Say what of the version's toolchain is different in this Python: "scikit-learn 1.9.1, here 1.8.0", …"""
+    changes = []
+    for name, wanted in manifest.toolchain.items():
+        here = _version_here(name)
+        if here != wanted:
+            changes.append(f"{name} {wanted}, here {here or 'not installed'}")
+    return changes
+
+
+def _version_here(name: str) -> str:
+    if name == "python":
+        return ".".join(map(str, sys.version_info[:3]))
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
 def digest_of(folder: Path) -> str:
     """Return sha256 over the paths and contents of all files in *folder*, bytecode caches left out."""
     total = hashlib.sha256()
@@ -87,3 +108,7 @@ def digest_of(folder: Path) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     return iter(sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts))
+
+
+if __name__ == "__main__":  # asked by another Python: what is different in this one?
+    print(json.dumps(toolchain_changes(read_manifest(Path(sys.argv[1])))))

@@ -41,7 +41,9 @@ class Control:
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
-    def deliver(self, project: str | Path = ".", *, reason: str = "", again: str = "", trigger: str = "person") -> Plain:
+    def deliver(
+        self, project: str | Path = ".", *, reason: str = "", again: str = "", trigger: str = "person"
+    ) -> Plain:
         """Walk the project from its data to production; a version that was rejected needs a reason in *again*."""
         path = self._project(project)
         return self._flow("deliver", project=str(path), reason=reason, again=again, trigger=trigger)
@@ -55,9 +57,7 @@ class Control:
     ) -> Plain:
         """Release a version that passed its gates into *environment*."""
         self._known(model, environment)
-        return self._flow(
-            "promote", model=model, version=version, environment=environment, reason=reason, again=again
-        )
+        return self._flow("promote", model=model, version=version, environment=environment, reason=reason, again=again)
 
     def rollback(
         self, model: str, environment: str = "production", *, to: int | None = None, reason: str = ""
@@ -202,7 +202,10 @@ class Control:
                 for p in packages
                 if a["toolchain"].get(p) != b["toolchain"].get(p)
             },
-            "gates": {number: [f["reason"] for f in body.get("findings", [])] for number, body in zip((old, new), proven, strict=True)},
+            "gates": {
+                number: [f["reason"] for f in body.get("findings", [])]
+                for number, body in zip((old, new), proven, strict=True)
+            },
         }
 
     def release(self, prefix: str) -> Plain:

@@ -153,6 +153,13 @@ class ChildSuccesses:
                 self._judge = SuccessJudge(snapshot, self.interpreter, budget=self.budget)
             return self._judge.judge(guard, pairs)
 
+    def close(self) -> None:
+        """End the child; the port can be used again."""
+        with self._lock:
+            if self._judge is not None:
+                self._judge.close()
+                self._judge = None
+
 
 class _Child:
     """One process in its own session, with what it prints drained into a bounded memory."""

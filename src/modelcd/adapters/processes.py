@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,8 +40,31 @@ _WAIT = 30.0
 
 
 def serving_command(unit: Unit) -> list[str]:
-    """Return the command of our model server, run by the unit's own interpreter."""
-    return [unit.interpreter or sys.executable, "-m", "modelcd.serving", str(unit.artifact)]
+    """Return the command of our model server, run by the unit's own interpreter.
+
+    Raises `RuntimeFailure` when that Python is not the one the version was built with any more.
+    """
+    interpreter = unit.interpreter or sys.executable
+    if changes := _toolchain_changes(interpreter, unit):
+        pins = " ".join(f"'{change.split(',')[0].replace(' ', '==')}'" for change in changes if "python" not in change)
+        raise RuntimeFailure(
+            f"version {unit.version} of {unit.model} was built with another toolchain: {'; '.join(changes)}",
+            help=f"put it back ({interpreter} -m pip install {pins}), or build and deliver the model anew",
+        )
+    return [interpreter, "-m", "modelcd.serving", str(unit.artifact)]
+
+
+def _toolchain_changes(interpreter: str, unit: Unit) -> list[str]:
+    command = [interpreter, "-m", "modelcd.artifact", str(unit.artifact)]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=_WAIT, check=True)
+        return [str(change) for change in json.loads(asked.stdout)]
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip().splitlines()
+        raise RuntimeFailure(
+            f"{interpreter} cannot run version {unit.version} of {unit.model}: {said[-1] if said else error}",
+            help="is modelcd installed for this Python, and is the artifact whole?",
+        ) from error
 
 
 class ProcessRuntime:

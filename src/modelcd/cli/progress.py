@@ -6,7 +6,8 @@ import sys
 import time
 from typing import Any, TextIO
 
-from modelcd.domain.rollout import Close, Shift, Start
+from modelcd.domain.release import Release
+from modelcd.domain.rollout import Shift, Start
 from modelcd.domain.verdict import Finding, Verdict
 
 WIDTH = 100
@@ -44,35 +45,29 @@ class Progress:
         self._moving("")
 
     def _finding(self, step: str, finding: Finding, seconds: float) -> None:
-        text = finding.reason
-        parts = finding.evidence.get("findings")
-        if parts:
-            lines = [str(part["reason"]) for part in parts]
-            marks = [MARKS[Verdict(part["verdict"])] for part in parts]
-            self._stay(_line(step, lines[0], seconds, marks[0]))
-            for line, mark in zip(lines[1:], marks[1:], strict=True):
-                self._stay(_line("", line, None, mark))
-        else:
-            self._stay(_line(step, text, seconds, MARKS[finding.verdict]))
+        parts = finding.evidence.get("findings") or []
+        if step == "expectations":
+            parts = [part for part in parts if part["verdict"] != Verdict.PASS]
+            parts = [{"verdict": finding.verdict, "reason": finding.reason}, *parts]
+        shown = [(Verdict(part["verdict"]), str(part["reason"])) for part in parts]
+        for number, (verdict, reason) in enumerate(shown or [(finding.verdict, finding.reason)]):
+            first = number == 0
+            self._stay(_line(step if first else "", reason, seconds if first else None, MARKS[verdict]))
 
     def _look(self, place: str, ticked: Any) -> None:
         for move in ticked.moves:
             if isinstance(move, Start):
-                self._stay(f"  {place:<13} starting version {move.version}")
+                self._stay(f"  {place:<13} version {move.version} starts")
             elif isinstance(move, Shift):
-                shares = ", ".join(f"version {a.version} {a.share:g} %" for a in move.routing.arms if a.share)
-                self._stay(f"{'✗' if move.back else ' '} {place:<13} {shares}   ({move.why})"[: 2 * WIDTH])
-            elif isinstance(move, Close):
-                self._stay(f"  {place:<13} {move.ending}")
+                shares = ", ".join(f"version {a.version} gets {a.share:g} %" for a in move.routing.arms if a.share)
+                self._stay(f"{'✗' if move.back else ' '} {place:<13} {shares}{': ' + move.why if move.back else ''}")
         release = ticked.endpoint.releases[-1]
-        if release.ending is None and ticked.wait.why != "more to do":
-            now = time.monotonic()
-            if self._live or now - self._looked > 10:
-                self._looked = now
-                bar = "█" * round(release.share / 10) + "░" * (10 - round(release.share / 10))
-                exposed = f"{release.exposed.requests:,} requests"
-                text = f"  {place:<13} {release.share:g} %  {bar}  {exposed}  {ticked.wait.why}"
-                (self._moving if self._live else self._stay)(text)
+        if release.ending is not None or 0 <= release.step >= len(release.policy.shares):
+            return
+        now = time.monotonic()
+        if self._live or now - self._looked > 10:
+            self._looked = now
+            (self._moving if self._live else self._stay)(_rung(place, release, ticked))
 
     def _moving(self, text: str) -> None:
         if self._live:
@@ -86,6 +81,27 @@ class Progress:
             self._shown = ""
         self._out.write(text + "\n")
         self._out.flush()
+
+
+def _rung(place: str, release: Release, ticked: Any) -> str:
+    if release.step < 0:
+        return f"  {place:<13} {ticked.wait.why}"
+    bar = "█" * round(release.share / 10) + "░" * (10 - round(release.share / 10))
+    guards = "  ".join(_guard(finding) for finding in ticked.findings) or ticked.wait.why
+    return f"  {place:<13} {release.share:g} %  {bar}  {release.exposed.requests:,} requests   {guards}"
+
+
+def _guard(finding: Finding) -> str:
+    match finding.verdict:
+        case Verdict.PASS:
+            return f"{finding.name} ok"
+        case Verdict.FAIL:
+            return f"{finding.name} worse"
+        case Verdict.ERROR:
+            return f"{finding.name} unreadable"
+        case Verdict.INCONCLUSIVE:
+            needs, unit = finding.evidence.get("needs"), finding.evidence.get("unit", "requests")
+            return f"{finding.name} needs ~{needs:,} {unit}" if needs else f"{finding.name} open"
 
 
 def _line(step: str, text: str, seconds: float | None, mark: str) -> str:

@@ -14,6 +14,7 @@ import click
 from modelcd.errors import ModelcdError, UsageError
 
 SCAFFOLD = Path(__file__).with_name("scaffold")
+NOT_COPIED = {"__pycache__", ".pytest_cache", "data", "variants"}
 
 
 @click.command()
@@ -101,13 +102,12 @@ def _project(folder: Path) -> Iterator[Line]:
 
 def copy_project(source: Path, folder: Path, words: dict[str, str]) -> None:
     """Copy the project at *source* to *folder*, with *words* put in."""
-    for path in sorted(p for p in source.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+    for path in sorted(p for p in source.rglob("*") if p.is_file() and not NOT_COPIED & {*p.relative_to(source).parts}):
         target = folder / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text(encoding="utf-8")
+        shutil.copyfile(path, target)
         for word, meaning in words.items():
-            text = text.replace(word, meaning)
-        target.write_text(text, encoding="utf-8")
+            target.write_text(target.read_text(encoding="utf-8").replace(word, meaning), encoding="utf-8")
 
 
 def remember(folder: Path, message: str) -> None:

@@ -62,9 +62,7 @@ def _apply(builds: Builds, record: Record) -> Builds:
     entry, body = record.entry, record.entry.body
     match entry.kind:
         case "opened":
-            opened = Delivery(
-                entry.release, entry.actor, body["reason"], body["trigger"], body["project"], entry.at
-            )
+            opened = Delivery(entry.release, entry.actor, body["reason"], body["trigger"], body["project"], entry.at)
             return replace(builds, deliveries=(*builds.deliveries, opened))
         case "step":
             last = builds.deliveries[-1]

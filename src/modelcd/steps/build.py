@@ -162,7 +162,7 @@ def training_digest(walk: Walk) -> str:
 def prepare_data(walk: Walk) -> Finding:
     """Read the data, let the project prepare them, and keep the newest rows apart as the holdout."""
     walk.folder.mkdir(parents=True, exist_ok=True)
-    walk.prepared = walk.call("prepare", walk.budgets.data, out=str(walk.folder / "data"), digest=walk.data["digest"])
+    walk.prepared = walk.call("prepare", walk.budgets.data, out=str(walk.folder / "data"), files=walk.data["files"])
     found = walk.prepared
     text = f"{found['rows']:,} rows: {found['train_rows']:,} to learn from, {found['holdout_rows']:,} held out"
     if found["dropped"]:
@@ -173,21 +173,16 @@ def prepare_data(walk: Walk) -> Finding:
 
 def check_data(walk: Walk) -> Finding:
     """Check the data as they arrived against the project's expectations."""
-    result = walk.call("expect", walk.budgets.data, digest=walk.data["digest"])
-    findings = [read_finding(plain) for plain in result["findings"]]
-    bad = [f"{finding.name}: {finding.reason}" for finding in findings if finding.verdict is not Verdict.PASS]
-    reason = "; ".join([*bad, result["reason"]])
-    return Finding("expectations", Verdict(result["verdict"]), reason, {"checks": result["findings"]})
+    return _child_finding("expectations", walk.call("expect", walk.budgets.data, data=walk.prepared["data"]))
 
 
 def run_tests(walk: Walk) -> Finding:
     """Run the project's own tests."""
-    return _suite("tests", walk.call("tests", walk.budgets.tests))
+    return _child_finding("tests", walk.call("tests", walk.budgets.tests))
 
 
-def _suite(name: str, result: Mapping[str, Any]) -> Finding:
-    failures = [f"{one['name']}: {one['message'].splitlines()[0]}" for one in result["failures"]]
-    return Finding(name, Verdict(result["verdict"]), "; ".join([result["reason"], *failures]), dict(result))
+def _child_finding(name: str, plain: Mapping[str, Any]) -> Finding:
+    return read_finding({**plain, "name": name})
 
 
 def train(walk: Walk) -> Finding:
@@ -200,9 +195,7 @@ def train(walk: Walk) -> Finding:
             "train", Verdict.PASS, f"version {known.number} was built from the same inputs; not trained again"
         )
     out = walk.folder / "artifact"
-    began = walk.env.clock.now()
-    result = walk.call("train", walk.budgets.train, data=walk.prepared["train"], out=str(out))
-    seconds = (walk.env.clock.now() - began).total_seconds()
+    result = walk.call("train", walk.budgets.train, data=walk.prepared["data"], out=str(out))
     lineage = Lineage(
         training=training_digest(walk),
         code=walk.spec["training_code"],
@@ -217,7 +210,9 @@ def train(walk: Walk) -> Finding:
     build = Build(walk.model, out, digest_of(out), lineage)
     version = walk.env.registry.add(build)
     _take(walk, version, walk.env.registry.fetch(walk.model, version.number))
-    return Finding("train", Verdict.PASS, f"version {version.number} in {seconds:.1f} s", {"digest": version.digest})
+    return Finding(
+        "train", Verdict.PASS, f"version {version.number} in {result['seconds']:.1f} s", {"digest": version.digest}
+    )
 
 
 def _take(walk: Walk, version: ModelVersion, artifact: Path) -> None:
@@ -243,7 +238,8 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     """Score the holdout through the real server, champion beside challenger, and check every gate."""
     assert walk.version is not None and walk.artifact is not None, "gates come after training"
     manifest = read_manifest(walk.artifact)
-    rows = _holdout_rows(walk, [column.name for column in manifest.inputs])
+    data, columns = walk.prepared["data"], [column.name for column in manifest.inputs]
+    rows = walk.call("rows", walk.budgets.data, data=data, limit=validate.MOST_ROWS, columns=columns)["rows"]
     findings = [validate.signature(walk.artifact, Path(champion.artifact) if champion else None)]
     mine = Unit(
         f"gates/{walk.model}",
@@ -256,34 +252,18 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     with validate.running(walk.env, mine) as instance:
         scores = validate.score(walk.env, instance.address, rows)
         findings.append(validate.pace(walk.env, instance.address, rows, walk.acceptance.p99))
-    arguments = {"holdout": walk.prepared["holdout"], "challenger": _leave(walk, "challenger.json", scores)}
+    all_scores = {"challenger": scores}
     if champion is not None and champion.version != walk.version.number:
-        arguments["champion"] = _leave(walk, "champion.json", _champion_scores(walk, champion, rows))
+        all_scores["champion"] = _champion_scores(walk, champion, rows)
     _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores[: validate.GOLDEN]})
-    checked = walk.call("gates", walk.budgets.data, **arguments)
+    left = _leave(walk, "scores.json", all_scores)
+    checked = walk.call("gates", walk.budgets.data, data=data, scores=left)
     walk.metrics = checked["metrics"]
     findings += [read_finding(plain) for plain in checked["findings"]]
     if not checked["findings"]:
         findings.append(Finding("gates", Verdict.ERROR, 'no gates: add gates=[Gate("roc_auc").at_least(0.8)]'))
     walk.findings += findings
     return _summed("gates", findings)
-
-
-def _holdout_rows(walk: Walk, columns: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return every row of the holdout as it would be sent to the model."""
-    rows: list[Mapping[str, Any]] = []
-    while True:
-        part = walk.call(
-            "rows",
-            walk.budgets.data,
-            data=walk.prepared["holdout"],
-            columns=columns,
-            start=len(rows),
-            count=validate.AT_ONCE,
-        )
-        rows += part["rows"]
-        if len(rows) >= part["total"] or not part["rows"]:
-            return rows
 
 
 def _champion_scores(walk: Walk, champion: Candidate, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -347,21 +327,26 @@ def accept_staged(walk: Walk, staging: Environment) -> Finding:
     """Ask the staged version, through its gateway, what production will ask."""
     url = staging.router.url(staging.stream(walk.model))
     golden = json.loads((walk.folder / "golden.json").read_text(encoding="utf-8"))
-    findings = list(contract_findings(url, golden["rows"][:3]))
+    findings = [_contract(url, golden["rows"][:3])]
     findings.append(accept.golden(staging, url, golden["rows"], golden["scores"]))
     if walk.acceptance.tests:
         result = walk.call("accept", walk.acceptance.budget, url=url)
-        findings.append(_suite("acceptance tests", result))
+        findings.append(_child_finding("acceptance tests", result))
     findings.append(accept.load(staging, url, golden["rows"], walk.acceptance))
     walk.findings += findings
     return _summed("acceptance", findings)
 
 
-def contract_findings(url: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    """Check the model contract at *url*."""
+def _contract(url: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
+    """Check the model contract at *url*, point by point."""
     from modelcd.serving.contract import check_contract
 
-    return check_contract(url, rows)
+    points = check_contract(url, rows)
+    kept = sum(point.verdict is Verdict.PASS for point in points)
+    broken = "; ".join(f"{point.name}: {point.reason}" for point in points if point.verdict is not Verdict.PASS)
+    reason = f"{kept} of {len(points)} points of the contract are kept" + (f"; {broken}" if broken else "")
+    evidence = {"points": [finding_plain(point) for point in points]}
+    return Finding("contract", worst(point.verdict for point in points), reason, evidence)
 
 
 def _summed(name: str, findings: Sequence[Finding]) -> Finding:

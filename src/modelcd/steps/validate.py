@@ -18,8 +18,8 @@ from modelcd.ports import Instance, Unit
 BATCH = 500
 """Rows in one request when the holdout is scored."""
 
-AT_ONCE = 50_000
-"""Rows of the holdout that a child hands back at once."""
+MOST_ROWS = 20_000
+"""Rows of the holdout that are scored at most; of a larger one, so many spread evenly."""
 
 GOLDEN = 200
 """Rows whose scores are remembered, to be asked for again in staging."""
