@@ -324,7 +324,7 @@ class Excess:
         return self.difference / self.weight if self.weight > 0 else None
 
     def interval(self, level: float, margin: float) -> tuple[float, float] | None:
-        """Return limits that hold at all times together with confidence 1 - *level*, tightest near se = margin/3.
+        """Return limits that hold at all times together with confidence 1 - *level*, tightest near se = margin.
 
         A normal mixture (Robbins): asymptotic, so it is shown to people and decides nothing.  None while
         bad outcomes are so few (about five) that the normal approximation means nothing.
@@ -335,7 +335,7 @@ class Excess:
         variance = (value * self.p + self.q) / self.weight**2
         if variance <= 0:
             return None
-        information, goal = 1 / variance, 9 / margin**2
+        information, goal = 1 / variance, 1 / margin**2
         rho = goal / (2 * log(1 / level) + log(1 + 2 * log(1 / level)))
         half = sqrt((information + rho) * (2 * log(1 / level) + log((information + rho) / rho))) / information
         return max(-1.0, value - half), min(1.0, value + half)
