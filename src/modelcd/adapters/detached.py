@@ -53,7 +53,7 @@ class Detached:
         try:
             known = json.loads(self.record.read_text())
             process = psutil.Process(int(known["pid"]))
-            same = abs(process.create_time() - float(known["started"])) < 0.01
+            same = abs(_started(process) - float(known["started"])) < 0.05
             alive = same and process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, KeyError, psutil.Error):
             return None
@@ -75,6 +75,8 @@ class Detached:
                     process.wait(grace)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.Error):
+                process.wait(1.0)
         self._reap()
         self.record.unlink(missing_ok=True)
 
@@ -88,7 +90,7 @@ class Detached:
             return ""
 
     def _write(self, pid: int) -> None:
-        started = psutil.Process(pid).create_time()
+        started = _started(psutil.Process(pid))
         temporary = self.record.with_suffix(".new")
         temporary.write_text(json.dumps({"pid": pid, "started": started}))
         os.replace(temporary, self.record)
@@ -97,6 +99,11 @@ class Detached:
         for pid, child in list(_children.items()):
             if child.poll() is not None:
                 del _children[pid]
+
+
+def _started(process: psutil.Process) -> float:
+    """Return when *process* began, in seconds since the machine did: setting the clock does not change that."""
+    return float(process.create_time() - psutil.boot_time())
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}

@@ -6,18 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_PART = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_PART = r"(?!.*--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _MODEL = re.compile(rf"(?:{_PART}/)?{_PART}")
 
 
 def valid_model_name(name: str) -> bool:
-    """Say whether *name* is `[team/]name` in lower case letters, digits and inner dashes."""
+    """Say whether *name* is `[team/]name` in lower case letters, digits and single inner dashes."""
     return _MODEL.fullmatch(name) is not None
 
 
 def slug(model: str) -> str:
     """Return *model* as one path segment; distinct names give distinct slugs."""
-    return model.replace("/", "--") if "/" in model else model
+    return model.replace("/", "--")
 
 
 @dataclass(frozen=True)
