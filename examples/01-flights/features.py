@@ -27,7 +27,7 @@ class FlightFeatures(TransformerMixin, BaseEstimator):
     def __init__(self, one_hot: bool = False) -> None:
         self.one_hot = one_hot
 
-    def fit(self, frame: pd.DataFrame, late: object = None) -> "FlightFeatures":
+    def fit(self, frame: pd.DataFrame, late: object = None) -> "FlightFeatures":  # noqa: ARG002 - scikit-learn passes it
         """Learn the categories of *frame*."""
         self.codes_ = {name: {value: k for k, value in enumerate(sorted(set(frame[name])))} for name in CATEGORIES}
         self.feature_names_in_ = np.array([*CATEGORIES, *CLOCKS, *NUMBERS], dtype=object)

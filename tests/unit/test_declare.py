@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import modelcd
-from modelcd import Acceptance, Canary, Dataset, Gate, Model, guard
+from modelcd import Acceptance, Dataset, Gate, Model, guard
 from modelcd.errors import ProjectError
 from modelcd.project.loading import load
 
@@ -175,9 +175,14 @@ def test_a_holdout_by_time_needs_a_time() -> None:
             id="a ladder that falls",
         ),
         pytest.param("g = guard.latncy()", "line 4: guard has no 'latncy'", "did you mean 'latency'?", id="a guard"),
-        pytest.param("g = guard.errors(margn=1)", "guard.errors takes no 'margn'", "did you mean 'margin'?", id="an argument"),
         pytest.param(
-            "model = Model(name='x', tarin=train)", "line 4: Model takes no 'tarin'", "did you mean 'train'?", id="a keyword"
+            "g = guard.errors(margn=1)", "guard.errors takes no 'margn'", "did you mean 'margin'?", id="an argument"
+        ),
+        pytest.param(
+            "model = Model(name='x', tarin=train)",
+            "line 4: Model takes no 'tarin'",
+            "did you mean 'train'?",
+            id="a keyword",
         ),
         pytest.param("from modelcd import Canry", "modelcd has no 'Canry'", "did you mean 'Canary'?", id="an import"),
         pytest.param("x = tran", "nothing is named 'tran'", "did you mean 'train'?", id="a name"),
@@ -187,7 +192,10 @@ def test_a_holdout_by_time_needs_a_time() -> None:
         pytest.param("exit(3)", "line 4: called exit(3) while it was read", "", id="exit"),
         pytest.param("x = 1", "pipeline.py defines no model", "model = Model(", id="no model"),
         pytest.param(
-            "m = Model('a', train=train, data=Dataset('d', target='y'))", "calls its model 'm'", "model = m", id="a misnomer"
+            "m = Model('a', train=train, data=Dataset('d', target='y'))",
+            "calls its model 'm'",
+            "model = m",
+            id="a misnomer",
         ),
     ],
 )

@@ -112,7 +112,9 @@ TRAINING_EDITS = [
     pytest.param("pipeline.py", '{"rate": 0.1}', '{"rate": 0.2}', id="parameters"),
     pytest.param("pipeline.py", "holdout=0.2", "holdout=0.3", id="the holdout"),
     pytest.param("pipeline.py", 'target="y"', 'target="z"', id="the target"),
-    pytest.param("pipeline.py", "SEED = 7", "if True:\n    print(1)\nSEED = 7", id="a statement that could do anything"),
+    pytest.param(
+        "pipeline.py", "SEED = 7", "if True:\n    print(1)\nSEED = 7", id="a statement that could do anything"
+    ),
     pytest.param("pipeline.py", "SEED = 7", "import unused\nSEED = 7", id="an import for its effect"),
     pytest.param("features.py", "frame * WIDTH", "frame + WIDTH", id="an imported helper"),
     pytest.param("late.py", "return things", "return None", id="a helper imported inside a function"),
@@ -206,5 +208,5 @@ def test_relative_imports_are_followed(project: Path) -> None:
 def test_a_file_that_is_no_python_is_named_with_its_line(project: Path) -> None:
     (project / "features.py").write_text("x = 1\ndef widen(:\n")
 
-    with pytest.raises(ProjectError, match="features.py, line 2"):
+    with pytest.raises(ProjectError, match=r"features\.py, line 2"):
         cut(project)

@@ -134,31 +134,29 @@ class SuccessJudge:
 
 
 class ChildSuccesses:
-    """The `Successes` port: one child for the snapshot that was asked for last."""
+    """The `Successes` port: a child per snapshot, for the few that were asked for last."""
 
-    def __init__(self, interpreter: str = sys.executable, *, budget: float = 30.0) -> None:
+    def __init__(self, interpreter: str = sys.executable, *, budget: float = 30.0, keep: int = 4) -> None:
         self.interpreter = interpreter
         self.budget = budget
+        self.keep = keep
         self._lock = threading.Lock()
-        self._judge: SuccessJudge | None = None
+        self._judges: dict[Path, SuccessJudge] = {}
 
     def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
         """Judge *pairs* by the guard named *guard* in the project *snapshot*; see `SuccessJudge.judge`."""
-        if not pairs:
-            return []
         with self._lock:
-            if self._judge is None or self._judge.project.project != Path(snapshot).resolve():
-                if self._judge is not None:
-                    self._judge.close()
-                self._judge = SuccessJudge(snapshot, self.interpreter, budget=self.budget)
-            return self._judge.judge(guard, pairs)
+            judge = self._judges.pop(snapshot, None) or SuccessJudge(snapshot, self.interpreter, budget=self.budget)
+            self._judges[snapshot] = judge
+            while len(self._judges) > self.keep:
+                self._judges.pop(next(iter(self._judges))).close()
+        return judge.judge(guard, pairs)
 
     def close(self) -> None:
-        """End the child; the port can be used again."""
+        """End all children; the port can be used again."""
         with self._lock:
-            if self._judge is not None:
-                self._judge.close()
-                self._judge = None
+            while self._judges:
+                self._judges.popitem()[1].close()
 
 
 class _Child:
@@ -313,14 +311,3 @@ def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
         if len(value) >= 6 and _SECRET.search(name):
             text = text.replace(value, f"<{name}>")
     return text
-
-
-class ChildSuccesses:
-    """The `Successes` port: a `SuccessJudge` per project snapshot, kept as long as this process."""
-
-    def __init__(self) -> None:
-        self._judges: dict[Path, SuccessJudge] = {}
-
-    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
-        """Judge (score, label) *pairs* by the guard named *guard* in the project *snapshot*; raises `ChildError`."""
-        return self._judges.setdefault(snapshot, SuccessJudge(snapshot)).judge(guard, pairs)

@@ -52,7 +52,7 @@ def _answer(command: str, arguments: Mapping[str, Any], memory: int) -> dict[str
         return failure(
             ChildError(f"{command} needed {needed}", help="raise Budgets(memory=…), or work on less at once")
         )
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told
+    except BaseException as error:
         from modelcd.project.loading import calling
 
         try:
@@ -60,7 +60,7 @@ def _answer(command: str, arguments: Mapping[str, Any], memory: int) -> dict[str
                 raise
         except ChildError as translated:
             return failure(translated)
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             return failure(ChildError(f"{command} raised {type(error).__name__}"))
 
 

@@ -42,7 +42,7 @@ Arguments = Mapping[str, Any]
 FACTS = "prepared.json"
 
 
-def describe(project: Path, arguments: Arguments) -> Plain:
+def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all commands are called alike
     """Say what `pipeline.py` declares, and which code, policy and toolchain that is."""
     model, loaded = load_watched(project)
     training, policy = cut(project, Part.TRAINING, loaded), cut(project, Part.POLICY)
@@ -117,7 +117,7 @@ def expect(project: Path, arguments: Arguments) -> Plain:
     return expectation_findings(project, model, lambda: dataset.read(project, model.data, hashes)[0])
 
 
-def tests(project: Path, arguments: Arguments) -> Plain:
+def tests(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all commands are called alike
     """Run the project's own tests."""
     from modelcd.project.suites import run
 
@@ -151,7 +151,7 @@ def train(project: Path, arguments: Arguments) -> Plain:
     return {**plain, "rows": len(frame), "seconds": round(seconds, 3)}
 
 
-def rows(project: Path, arguments: Arguments) -> Plain:
+def rows(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all commands are called alike
     """Return rows of `part` (holdout or train) of the folder `data` as they are sent to a model, with their truths.
 
     With a `limit` below the number of rows, that many, spread evenly; with `start`, those from there on.  All columns
@@ -241,7 +241,7 @@ def _module_files() -> set[Path]:
 
 
 def _foreign(project: Path) -> dict[str, str]:
-    """Map modules from outside of the project that have no version (editable installs, `PYTHONPATH`) to their sha256."""
+    """Map modules from elsewhere that have no version (editable installs, `PYTHONPATH`) to their sha256."""
     return {path.name: _sha256(path) for path in sorted(_module_files()) if not path.is_relative_to(project)}
 
 

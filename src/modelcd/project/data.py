@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Dataset, nearest
@@ -160,10 +160,10 @@ def _fits(first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> No
         if lacking:
             raise ProjectError(f"{name} has no column {lacking[0]!r}, the other files have", help="all have one shape")
     for column in one:
-        kinds = {_rough_kind(one[column]), _rough_kind(other[column])} - {"nothing"}
-        if len(kinds) > 1:
+        was, now = _rough_kind(one[column]), _rough_kind(other[column])
+        if was != now and "nothing" not in (was, now):
             raise ProjectError(
-                f"column {column!r} holds {_rough_kind(one[column])} in {first}, {_rough_kind(other[column])} in {second}",
+                f"column {column!r} holds {was} in {first}, {now} in {second}",
                 help="write it the same way in all files",
             )
 

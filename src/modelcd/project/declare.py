@@ -20,7 +20,7 @@ from modelcd.domain.versions import valid_model_name
 from modelcd.errors import ProjectError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame  # type: ignore[import-untyped]
+    from pandas import DataFrame
 
 METHODS = ("predict_proba", "predict")
 
@@ -88,7 +88,7 @@ class Dataset:
         return float(match[1]) * _SECONDS[match[2].lower()] if match else None
 
 
-class guard:
+class guard:  # noqa: N801 - a namespace, read as guard.errors()
     """The live metrics that a release can be guarded by, each challenger against champion at the same time."""
 
     @staticmethod

@@ -180,14 +180,19 @@ def _bound(alias: ast.alias) -> str:
 def _targets(targets: Iterable[ast.expr]) -> set[str] | None:
     names: set[str] = set()
     for target in targets:
-        inner = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
-        for one in inner:
-            while isinstance(one, (ast.Subscript, ast.Starred)):
-                one = one.value
-            if not isinstance(one, ast.Name):
+        for one in target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]:
+            name = _root(one)
+            if name is None:
                 return None
-            names.add(one.id)
+            names.add(name)
     return names
+
+
+def _root(target: ast.expr) -> str | None:
+    """Return the name in `name`, `*name`, `name[...]`; None for anything else."""
+    if isinstance(target, (ast.Subscript, ast.Starred)):
+        return _root(target.value)
+    return target.id if isinstance(target, ast.Name) else None
 
 
 def _used(statements: Iterable[ast.stmt]) -> set[str]:

@@ -60,7 +60,9 @@ def run(project: Path, folder: str, *, default: str) -> dict[str, Any]:
     code = int(pytest.main([str(project / folder), *options], plugins=[tally]))
     if tally.failed:
         first = tally.failures[0]
-        return _told("fail", f"{tally.failed} failed, {tally.passed} passed: {first['name']}: {first['message']}", tally)
+        return _told(
+            "fail", f"{tally.failed} failed, {tally.passed} passed: {first['name']}: {first['message']}", tally
+        )
     if code not in (0, 5):
         return _told("error", f"pytest could not run {folder} (exit code {code})", tally)
     if not tally.passed:

@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
+import joblib
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from modelcd.artifact import Column, Manifest, digest_of, write_manifest
 from modelcd.errors import ProjectError
@@ -83,7 +83,9 @@ def method_of(estimator: Any, model: Model) -> str:
         two = hasattr(estimator, "predict_proba") and (classes is None or len(classes) == 2)
         method = "predict_proba" if two else "predict"
     if not callable(getattr(estimator, method, None)):
-        raise ProjectError(f"the model has no {method}", help="name the other in Model(method=…), or return another object")
+        raise ProjectError(
+            f"the model has no {method}", help="name the other in Model(method=…), or return another object"
+        )
     return method
 
 
@@ -93,10 +95,14 @@ def scores_of(estimator: Any, method: str, frame: pd.DataFrame, project: Path) -
         scores = np.asarray(getattr(estimator, method)(frame))
     if method == "predict_proba":
         if scores.ndim != 2 or scores.shape[1] != 2:
-            raise ProjectError(f"predict_proba gives {scores.shape[-1]} columns", help='two classes, or method="predict"')
+            raise ProjectError(
+                f"predict_proba gives {scores.shape[-1]} columns", help='two classes, or method="predict"'
+            )
         scores = scores[:, 1]
     if scores.shape != (len(frame),):
-        raise ProjectError(f"{method} gave scores of shape {scores.shape} for {len(frame)} rows", help="one score per row")
+        raise ProjectError(
+            f"{method} gave scores of shape {scores.shape} for {len(frame)} rows", help="one score per row"
+        )
     if scores.dtype.kind == "f" and not np.isfinite(scores).all():
         raise ProjectError(f"{method} gave NaN or infinity for rows that the model has learned from")
     return scores
