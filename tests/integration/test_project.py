@@ -412,6 +412,27 @@ def test_a_training_that_cannot_be_delivered_is_refused(tmp_path: Path, train: s
         run_train(trying(tmp_path, train))
 
 
+def test_a_file_that_is_named_may_be_read_and_trains_again_when_it_changes(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    project = trying(tmp_path, "open('notes.txt').read(); return Same()")
+    path = tmp_path / "pipeline.py"
+    path.write_text(path.read_text().replace("train=train,", "train=train, files=['notes.txt'],"))
+    before = project.call("describe", {}, budget=BUDGET).value["training_code"]
+    run_train(project)
+    (tmp_path / "notes.txt").write_text("y")
+
+    assert project.call("describe", {}, budget=BUDGET).value["training_code"] != before
+
+
+def test_a_prepare_that_reads_a_file_nobody_named_is_refused(project: ChildProject, tmp_path: Path) -> None:
+    path = project.project / "pipeline.py"
+    path.write_text(path.read_text().replace("return frame[frame", "open('limits.txt').read(); return frame[frame"))
+    (project.project / "limits.txt").write_text("1")
+
+    with pytest.raises(ProjectError, match=r"prepare reads limits\.txt"):
+        project.call("prepare", {"out": str(tmp_path / "out")}, budget=BUDGET)
+
+
 def test_a_model_with_only_predict_gives_its_predictions(tmp_path: Path) -> None:
     assert run_train(trying(tmp_path, "return Same()"))["method"] == "predict"
 

@@ -26,7 +26,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,15 @@ def prepare(project: Path, arguments: Arguments) -> Plain:
     """
     from modelcd.project import data as dataset
     from modelcd.project.rows import write_rows
+    from modelcd.project.training import watch_reading
 
-    model, out = load(project), Path(arguments["out"])
+    out = Path(arguments["out"])
+    reading = watch_reading(project, [out])
+    model, loaded = load_watched(project)
     rows, files = dataset.read(project, model.data, _hashes(arguments.get("files")))
     split = dataset.prepared(project, model.data, rows)
+    read = set(reading()) - {file.path for file in files}
+    _nothing_unseen(project, model, "prepare", cut(project, Part.TRAINING, loaded), read)
     out.mkdir(parents=True, exist_ok=True)
     write_rows(split.train, out / "train.parquet")
     write_rows(split.holdout, out / "holdout.parquet")
@@ -146,7 +151,7 @@ def train(project: Path, arguments: Arguments) -> Plain:
     estimator = fitted(project, model, frame.copy(), {**model.parameters, **arguments.get("parameters", {})})
     seconds = time.monotonic() - began
     code = cut(project, Part.TRAINING, loaded)
-    _nothing_unseen(project, model, code, reading())
+    _nothing_unseen(project, model, "train", code, reading())
     plain = write_artifact(out, project, model, estimator, frame, code)
     return {**plain, "rows": len(frame), "seconds": round(seconds, 3)}
 
@@ -267,20 +272,20 @@ def _tests_digest(project: Path, model: Model) -> dict[str, str]:
     return {path.relative_to(project).as_posix(): _sha256(path) for path in paths}
 
 
-def _nothing_unseen(project: Path, model: Model, code: Slice, opened: list[str]) -> None:
+def _nothing_unseen(project: Path, model: Model, who: str, code: Slice, opened: Iterable[str]) -> None:
     """Refuse a training that depends on files whose change would not train again."""
     whole = {*cut(project, Part.ALL).files, *code.files}
     unseen = [name for name in loaded_files(project) if name not in whole]
     if unseen:
         raise ProjectError(
-            f"train imports {unseen[0]} in a way that cannot be read from the code",
+            f"{who} imports {unseen[0]} in a way that cannot be read from the code",
             help="import it by name, so that a change of it is noticed",
         )
     known = {*model.files, *([model.artifact] if model.artifact else [])}
-    unknown = [name for name in opened if name not in known]
+    unknown = sorted(set(opened) - known)
     if unknown:
         raise ProjectError(
-            f"train reads {unknown[0]}, and a change of it would not be noticed",
+            f"{who} reads {unknown[0]}, and a change of it would not be noticed",
             help=f"name it: Model(…, files=[{', '.join(map(repr, unknown))}])",
         )
 

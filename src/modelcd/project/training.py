@@ -225,7 +225,7 @@ def watch_reading(project: Path, ignored: Iterable[Path]) -> Callable[[], list[s
     Code, hidden files and whatever lies under *ignored* is left out.  Files that a library opens by itself, in C,
     are not seen.
     """
-    root, skipped, opened = str(project) + "/", tuple(str(path) for path in ignored), set[str]()
+    root, skipped, opened = f"{project}/", tuple(f"{path}/" for path in ignored), set[str]()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event != "open" or not isinstance(arguments[0], str) or not isinstance(arguments[2], int):
