@@ -45,10 +45,11 @@ import pandas as pd
 
 model = joblib.load(os.environ["BENCHMARK_MODEL"])
 if os.environ["BENCHMARK_FRAME"] == "array":
-    index = pd.Index([f"f{k}" for k in range(30)])
+    names = [f"f{k}" for k in range(30)]
+    index = pd.Index(names)
 
     def frame_of(rows):
-        return pd.DataFrame(np.array([[row[name] for name in index] for row in rows]), columns=index)
+        return pd.DataFrame(np.array([[row[name] for name in names] for row in rows]), columns=index)
 else:
     frame_of = pd.DataFrame
 

@@ -43,7 +43,11 @@ from modelcd.testing.traffic import eventually, free_port
 ECHO = '''
 """A model whose score is its input, with a few inputs that misbehave."""
 
+import itertools
+import sys
 import time
+
+MOOD = itertools.count()
 
 
 class Echo:
@@ -55,6 +59,23 @@ class Echo:
             time.sleep(1.0)
         scores[scores == 13] = float("nan")
         return scores[:-1] if 14 in scores else scores
+
+
+class Sorted(Echo):
+    def predict(self, frame):
+        return sorted(frame["x"])
+
+
+class Moody(Echo):
+    def predict(self, frame):
+        return frame["x"] + next(MOOD)
+
+
+class Leaving(Echo):
+    def predict(self, frame):
+        if (frame["x"] == 5).any():
+            sys.exit("bye")
+        return [10**30] * len(frame) if (frame["x"] == 6).any() else frame["x"]
 
 
 class Slow(Echo):
@@ -122,7 +143,7 @@ class Server:
         return self.process.wait(12)
 
 
-def start(folder: Path, scratch: Path, **environment: str) -> Server:
+def start(folder: Path, scratch: Path, cwd: Path | None = None, **environment: str) -> Server:
     """Start the server of *folder* on a free port, as `echo` version 7."""
     port = free_port()
     identity = {"PORT": str(port), "MODELCD_MODEL": "echo", "MODELCD_VERSION": "7", "MODELCD_DRAIN": "0.2"}
@@ -130,7 +151,9 @@ def start(folder: Path, scratch: Path, **environment: str) -> Server:
     output = scratch / f"{port}.log"
     with output.open("wb") as stream:
         command = [sys.executable, "-m", "modelcd.serving", str(folder)]
-        process = subprocess.Popen(command, env=inherited | identity | environment, stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            command, env=inherited | identity | environment, cwd=cwd, stdout=stream, stderr=stream
+        )
     return Server(process, f"http://127.0.0.1:{port}", output)
 
 
@@ -174,8 +197,8 @@ def begin(tmp_path: Path) -> Iterator[Any]:
     """Return `start` for one test; what it started is killed afterwards."""
     started: list[Server] = []
 
-    def start_here(folder: Path, **environment: str) -> Server:
-        started.append(start(folder, tmp_path, **environment))
+    def start_here(folder: Path, cwd: Path | None = None, **environment: str) -> Server:
+        started.append(start(folder, tmp_path, cwd, **environment))
         return started[-1]
 
     yield start_here
@@ -231,6 +254,17 @@ def test_rows_the_model_cannot_score_do_not_pass(server: Server) -> None:
     findings = check_contract(server.address, [{"x": -1.0}])
 
     assert worst(f.verdict for f in findings) is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("Sorted", Verdict.FAIL), ("Moody", Verdict.INCONCLUSIVE)])
+def test_scores_that_do_not_stay_with_their_rows_do_not_pass(
+    models: ModuleType, tmp_path: Path, begin: Any, kind: str, verdict: Verdict
+) -> None:
+    started = begin(echo_folder(tmp_path / "model", getattr(models, kind)())).ready()
+
+    findings = {f.name: f.verdict for f in check_contract(started.address, [{"x": 2.0}, {"x": 1.0}])}
+
+    assert findings["order"] is verdict
 
 
 def test_another_service_does_not_keep_the_contract(tmp_path: Path) -> None:
@@ -301,6 +335,17 @@ def test_a_failure_of_the_model_is_an_answer_of_500(server: Server, x: float, er
 
     assert response.status_code == 500
     assert error in response.json()["error"]
+
+
+@pytest.mark.parametrize(("x", "error"), [(5.0, "SystemExit: bye"), (6.0, "TypeError")])
+def test_whatever_goes_wrong_is_an_answer_and_the_server_goes_on(
+    models: ModuleType, tmp_path: Path, begin: Any, x: float, error: str
+) -> None:
+    started = begin(echo_folder(tmp_path / "model", models.Leaving())).ready()
+    response = started.post("/predict", {"rows": [{"x": x}]})
+
+    assert (response.status_code, error in response.json()["error"]) == (500, True)
+    assert started.post("/predict", {"rows": [{"x": 1.0}]}).status_code == 200
 
 
 def test_what_the_model_raised_is_logged_with_its_traceback(server: Server) -> None:
@@ -491,6 +536,15 @@ def test_a_model_that_cannot_score_its_warm_up_rows_is_never_ready(
 
     assert started.process.wait(30) == 1
     assert "cannot score its own warm-up rows" in started.log()[-1]["error"]
+
+
+def test_a_module_is_not_taken_from_the_folder_it_is_started_in(models: ModuleType, tmp_path: Path, begin: Any) -> None:
+    folder = echo_folder(tmp_path / "model", models.Echo())
+    (folder / "code" / "echo_model.py").rename(tmp_path / "echo_model.py")
+    started = begin(folder, tmp_path)
+
+    assert started.process.wait(30) == 1
+    assert "No module named 'echo_model'" in started.log()[-1]["error"]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, begin: Any) -> None:

@@ -117,6 +117,7 @@ def test_what_does_not_fit_is_named_by_row_and_column(rows: Any, message: str) -
         ("s", 1),
         ("t", 1714979289),
         ("t", "yesterday"),
+        ("t", "0001-01-01T00:00:00+14:00"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(column: str, value: Any) -> None:
@@ -460,7 +461,14 @@ def test_who_and_where_must_be_said(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "0"), ("PORT", "http"), ("PORT", "80.5"), ("MODELCD_DRAIN", "60"), ("MODELCD_LOG", "some")],
+    [
+        ("PORT", "0"),
+        ("PORT", "http"),
+        ("PORT", "80.5"),
+        ("MODELCD_DRAIN", "60"),
+        ("MODELCD_LOG", "some"),
+        ("MODELCD_VERSION", "3\n"),
+    ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name):

@@ -29,4 +29,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # `python -m` puts the present folder first: a model must not find its modules where it happens to be started.
+        sys.path.pop(0)
     sys.exit(main())

@@ -171,12 +171,15 @@ def _datetimes(column: Column, values: Sequence[Any]) -> Any:
     moments: list[datetime | None] = []
     for k, value in enumerate(values):
         try:
-            moment = None if value is None else datetime.fromisoformat(value)
-        except ValueError:
+            moments.append(None if value is None else _moment(value))
+        except (ValueError, OverflowError):
             raise _refuse(column, k, "got a string that is none") from None
-        aware = moment is not None and moment.tzinfo is not None
-        moments.append(moment.astimezone(UTC).replace(tzinfo=None) if aware and moment else moment)
     return np.array(moments, dtype="datetime64[us]")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 _CONVERT: Mapping[str, Callable[[Column, Sequence[Any]], Any]] = {

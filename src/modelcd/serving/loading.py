@@ -43,7 +43,7 @@ class Model:
         """Return one score per row of *frame*, as JSON values, in order; raises `ModelFailed`."""
         try:
             answer = self._predict(frame)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelFailed(f"{type(error).__name__}: {error}") from error
         return scores_of(answer, len(frame), chances=self._chances)
 

@@ -2,7 +2,7 @@
 
 The port is open from the start, so that the readiness probe is answered (503) while a large model loads.  The order
 at the end is: say so on `/readyz`, keep answering for a moment, finish what is in flight, close the port, write the
-prediction log, leave.  Standard output is left to the log's lines.
+prediction log, leave.
 """
 
 from __future__ import annotations

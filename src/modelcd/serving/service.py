@@ -138,8 +138,9 @@ class Service:
             self._refuse(scope, proto, error.status, str(error), begin)
         except ModelFailed as error:
             self.telemetry.model_errors += 1
-            trace = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
-            self._refuse(scope, proto, 500, str(error), begin, trace=trace)
+            self._refuse(scope, proto, 500, str(error), begin, trace=_trace(error.__cause__))
+        except Exception as error:  # a mistake of ours must be an answer too, and be counted
+            self._refuse(scope, proto, 500, f"{type(error).__name__}: {error}", begin, trace=_trace(error))
         else:
             self._log_prediction(scope.headers, answer)
             proto.response_bytes(200, self._headers(answer.prediction), written)
@@ -179,17 +180,21 @@ class Service:
         return b"".join(parts)
 
     def _refuse(self, scope: Any, proto: Any, status: int, error: str, begin: float, **fields: str) -> None:
-        proto.response_bytes(status, self._headers(), orjson.dumps({"error": error}))
         seconds = perf_counter() - begin
         self.telemetry.count(status, seconds)
         level = "error" if status >= 500 else "warning"
         log(level, "request", path=scope.path, status=status, seconds=seconds, error=error, **fields)
+        proto.response_bytes(status, self._headers(), orjson.dumps({"error": error}))
 
     def _log_prediction(self, headers: Any, answer: Answer) -> None:
         """Remember *answer* when a gateway routed the request; a direct call is nobody's production traffic."""
         if self._predictions is not None and (revision := headers.get("x-modelcd-routing")):
             leg = headers.get("x-modelcd-leg") or "main"
             self._predictions.add((answer.prediction, time(), revision, leg, answer.scores))
+
+
+def _trace(error: BaseException | None) -> str:
+    return "".join(traceback.format_exception(error)) if error else ""
 
 
 _LOADING = "loading: the model is not ready yet"

@@ -43,6 +43,9 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     for name in ("PORT", "MODELCD_MODEL", "MODELCD_VERSION"):
         if not environment.get(name):
             raise ConfigurationError(f"{name} is not set", help=f"start the server with {name}=… in its environment")
+    for name in ("MODELCD_MODEL", "MODELCD_VERSION"):
+        if not (environment[name].isascii() and environment[name].isprintable()):
+            raise ConfigurationError(f"{name} is {environment[name]!r}", help="it travels in headers: plain ASCII only")
     log = environment.get("MODELCD_LOG", "")
     if log not in ("", "all"):
         raise ConfigurationError(f"MODELCD_LOG is {log!r}", help="MODELCD_LOG=all logs every request; or leave it out")

@@ -7,6 +7,7 @@ the one exception is what a model's own exception says, because that is what its
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from bisect import bisect_left
 from collections import Counter
@@ -59,10 +60,11 @@ class Telemetry:
 
 
 def log(level: str, event: str, **fields: Any) -> None:
-    """Write one JSON line to standard output."""
+    """Write one JSON line to standard output; when nobody reads that any more, serving goes on without."""
     line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event, **fields}
-    sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
+        sys.stdout.flush()
 
 
 def _label(text: str) -> str:
