@@ -303,6 +303,14 @@ def test_latencies_that_share_a_bucket_are_certified() -> None:
     assert judgement(judge, 0).verdict is Verdict.PASS
 
 
+def test_the_slowest_of_a_hundred_do_not_hold_up_the_first_step() -> None:
+    guard, traffic = Guard("latency", GuardKind.LATENCY, ratios=((0.99, 1.5),)), Traffic(6)
+    policy = Canary(guards=(guard,))
+    judge = fed(policy, *[traffic.block(policy, 0, 100) for _ in range(30)])
+
+    assert [judgement(judge, step).verdict for step in (0, 2)] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+
+
 def test_a_few_very_slow_answers_are_not_certified() -> None:
     slow = list(counters(24, 0, 0.01).latency)
     slow[60] = 1

@@ -317,6 +317,7 @@ def _finding(judge: Judge, number: int, step: int, *, blamed: bool) -> Finding:
         evidence["quantile"] = series.quantile
         evidence["threshold"] = series.seconds
         evidence["tolerance"] = GRID_RATIO ** series.shifts[view]
+        evidence["slack"] = series.certificates[view].margin
         evidence["quantiles"] = [
             {"quantile": s.quantile, "threshold": s.seconds, "certified": s.certificates[view].granted}
             for s in all_series
@@ -360,6 +361,9 @@ def _said(guard: Guard, verdict: Verdict, evidence: Mapping[str, Any], policy: C
     if verdict is Verdict.PASS:
         confidence = f"({100 * (1 - policy.beta):g} %)"
         if guard.kind is GuardKind.LATENCY:
+            if evidence["slack"]:
+                points = f"{100 * evidence['slack']:g} point{'' if evidence['slack'] == 0.01 else 's'}"
+                return f"less than {points} more are slower than {evidence['tolerance']:.2f} times that {confidence}"
             return f"not slower by {evidence['tolerance']:.2f} times {confidence}"
         points = 100 * evidence["tolerance"]
         return f"no worse by {points:g} point{'' if points == 1 else 's'} {confidence}"
