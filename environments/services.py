@@ -77,9 +77,9 @@ class Services:
             self._await(name, deadline)
 
     def down(self) -> list[str]:
-        """End every service, and return the names of those that ran."""
+        """End every service, and return the names of those that ran; first the one that starts others again."""
         ended = []
-        for name in (*reversed(EVERYTHING), *ON_DEMAND):
+        for name in sorted((*EVERYTHING, *ON_DEMAND), key=lambda name: name != "control"):
             if self.alive(name):
                 ended.append(name)
             if name == "gateway":

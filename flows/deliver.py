@@ -7,6 +7,7 @@ move a version that exists.  All are drivers: whatever kills them, the journal s
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
@@ -99,6 +100,8 @@ def _deliver(
     staging, production = laptop(workspace, "staging"), laptop(workspace, "production")
     walk = walk_of(workspace, production, project, who, secrets.token_hex(3))
     step("describe", lambda: _described(walk))
+    # The registry's library takes seconds to import, and is needed only once the children have done their work.
+    threading.Thread(target=production.registry.versions, args=(walk.model,), daemon=True).start()
     try:
         with production.journal.exclusive(stream_of(walk.model)):
             walk.builds = build.read_builds(production, walk.model)

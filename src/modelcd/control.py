@@ -11,12 +11,14 @@ import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import broken
 from modelcd.domain.release import Ask, Endpoint, Release, fold
+from modelcd.environment import Environment
 from modelcd.errors import CannotTell, ModelcdError, UnknownName, UsageError
 from modelcd.ports import Journal, Label
 from modelcd.workspace import Workspace, actor, open_workspace
@@ -38,6 +40,7 @@ class Control:
     workspace: Workspace
     tell: Callable[[str, str, Any, float], None] = field(default=lambda *_: None)
     starting: Callable[[str], None] = field(default=lambda _: None)
+    _environments: dict[str, Environment] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
@@ -75,11 +78,10 @@ class Control:
         return self._ask(model, environment, Ask.RESUME, reason)
 
     def _ask(self, model: str, environment: str, what: Ask, reason: str) -> Plain:
-        from modelcd.environments.laptop import laptop
         from modelcd.steps.release import ask
 
         self._known(model, environment)
-        watch = ask(laptop(self.workspace, environment), model, what, actor=actor(), reason=reason)
+        watch = ask(self._environment(environment), model, what, actor=actor(), reason=reason)
         return release_plain(watch.endpoint.releases[-1])
 
     def _flow(self, name: str, **parameters: Any) -> Plain:
@@ -96,10 +98,8 @@ class Control:
 
     def predict(self, model: str, rows: Sequence[Mapping[str, Any]], environment: str = "production") -> Plain:
         """Ask the stable endpoint of *model* for one score per row."""
-        from modelcd.environments.laptop import laptop
-
         self._known(model, environment)
-        env = laptop(self.workspace, environment)
+        env = self._environment(environment)
         answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
         return {
             "scores": list(answer.scores),
@@ -110,28 +110,23 @@ class Control:
 
     def feedback(self, model: str, labels: Sequence[tuple[str, Any]], environment: str = "production") -> Plain:
         """Attach truths to predictions: pairs of prediction id and label."""
-        from modelcd.environments.laptop import laptop
-
         self._known(model, environment)
-        env = laptop(self.workspace, environment)
+        env = self._environment(environment)
         receipt = env.predictions.label(env.stream(model), [Label(key, value) for key, value in labels])
         return {"joined": receipt.joined, "waiting": receipt.waiting, "again": receipt.again}
 
     def log(self, model: str, version: int, environment: str = "production", lines: int = 50) -> str:
         """Return the newest *lines* that *version* printed in *environment*, also after it ended."""
-        from modelcd.environments.laptop import laptop
-
         self._known(model, environment)
-        env = laptop(self.workspace, environment)
+        env = self._environment(environment)
         return env.runtime.log(f"{env.stream(model)}@{version}", lines)
 
     def down(self) -> list[str]:
         """End every service and every model of the workspace; returns the names of what ran."""
-        from modelcd.environments.laptop import laptop
         from modelcd.environments.services import Services
 
         ended = Services(self.workspace).down()
-        runtime = laptop(self.workspace, "production").runtime
+        runtime = self._environment("production").runtime
         for instance in runtime.instances():
             if instance.alive:
                 ended.append(instance.id)
@@ -220,7 +215,7 @@ class Control:
 
     def verify(self) -> list[str]:
         """Check the hash chain of every stream; returns a sentence for each that does not hold."""
-        journal = self._journal()
+        journal = self._journal
         return [trouble for stream in journal.streams() if (trouble := broken(journal.read(stream)))]
 
     def services(self) -> Plain:
@@ -233,22 +228,30 @@ class Control:
 
     # -- the floor -----------------------------------------------------------------------------------------------------
 
+    @cached_property
     def _journal(self) -> Journal:
         from modelcd.adapters.journal import SqlJournal
 
         return SqlJournal(self.workspace.journal)
 
+    def _environment(self, name: str) -> Environment:
+        if name not in self._environments:
+            from modelcd.environments.laptop import laptop
+
+            self._environments[name] = laptop(self.workspace, name)
+        return self._environments[name]
+
     def _endpoints(self) -> list[Endpoint]:
-        journal = self._journal()
+        journal = self._journal
         streams = [s for s in journal.streams() if not s.startswith("builds/")]
         return [fold(Endpoint(stream), journal.read(stream)) for stream in streams]
 
     def _builds(self, model: str) -> Builds:
         stream = stream_of(model)
-        return fold_builds(Builds(stream), self._journal().read(stream))
+        return fold_builds(Builds(stream), self._journal.read(stream))
 
     def _models(self) -> list[str]:
-        return sorted({stream.split("/", 1)[1] for stream in self._journal().streams()})
+        return sorted({stream.split("/", 1)[1] for stream in self._journal.streams()})
 
     def _known(self, model: str, environment: str) -> None:
         if environment and environment not in ENVIRONMENTS:

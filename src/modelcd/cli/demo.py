@@ -31,7 +31,7 @@ MONTHS = range(2, 7)
 
 @click.command()
 @click.option("--into", type=click.Path(path_type=Path), default=Path("modelcd-demo"), help="The folder to make.")
-@click.option("--rate", default=200.0, show_default=True, help="Requests a second of live traffic.")
+@click.option("--rate", default=100.0, show_default=True, help="Requests a second of live traffic.")
 def demo(into: Path, rate: float) -> None:
     """Watch a real model being delivered, retrained, and a bad version being rolled back.
 
