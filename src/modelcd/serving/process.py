@@ -1,6 +1,6 @@
 """The life of the server's process: open the port, load, warm up, serve, drain, end.
 
-The port is open from the start, so that the readiness probe is answered (503) while a large model loads.  The order
+The port is open before the model is loaded, so that a large one is answered for (503) meanwhile.  The order
 at the end is: say so on `/readyz`, keep answering for a moment, finish what is in flight, close the port, write the
 prediction log, leave.
 """
