@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from modelcd.adapters.memory import MemoryRuntime, MemoryScoring
 from modelcd.adapters.processes import ProcessRuntime, serving_command
+from modelcd.artifact import Manifest, write_manifest
 from modelcd.errors import CannotTell, NotReady, RuntimeFailure
 from modelcd.ports import Instance, Unit
 from modelcd.testing.runtime import PLACE, RuntimeContract
@@ -332,10 +334,30 @@ def test_a_record_that_cannot_be_understood_is_a_failure(tmp_path: Path) -> None
         ProcessRuntime(tmp_path).instances()
 
 
-def test_a_unit_is_served_by_its_own_interpreter() -> None:
-    unit = replace(UNIT, interpreter="/venv/bin/python")
+def built_with(folder: Path, **toolchain: str) -> Unit:
+    write_manifest(folder, Manifest("flights", "object", "model.joblib", "predict", (), toolchain=toolchain))
+    return replace(UNIT, artifact=folder, interpreter=sys.executable)
 
-    assert serving_command(unit) == ["/venv/bin/python", "-m", "modelcd.serving", "artifact"]
+
+def test_a_unit_is_served_by_its_own_interpreter(tmp_path: Path) -> None:
+    unit = built_with(tmp_path, psutil=version("psutil"))
+
+    assert serving_command(unit) == [sys.executable, "-m", "modelcd.serving", str(tmp_path)]
+
+
+def test_a_unit_whose_toolchain_has_changed_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    unit = built_with(tmp_path, psutil="0.0.1")
+
+    with pytest.raises(RuntimeFailure, match=r"another toolchain: psutil 0\.0\.1, here") as refused:
+        serving_command(unit)
+    assert "pip install 'psutil==0.0.1'" in refused.value.help
+
+
+def test_an_interpreter_that_is_gone_is_a_failure(tmp_path: Path) -> None:
+    unit = replace(built_with(tmp_path), interpreter="/no/such/python")
+
+    with pytest.raises(RuntimeFailure, match="/no/such/python"):
+        serving_command(unit)
 
 
 class TestMemoryScoring:
