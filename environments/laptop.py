@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from modelcd.adapters.mlflow import MlflowRegistry
-from modelcd.environments.services import Services, registry_uri
-
 from modelcd.adapters.children import ChildProject, ChildSuccesses
 from modelcd.adapters.http import HttpScoring
 from modelcd.adapters.journal import SqlJournal
+from modelcd.adapters.mlflow import MlflowRegistry
 from modelcd.adapters.predictions import SpoolPredictions
 from modelcd.adapters.processes import ProcessRuntime
 from modelcd.adapters.system import SystemClock
 from modelcd.adapters.traefik import TraefikMetrics, TraefikRouter
 from modelcd.environment import Environment
+from modelcd.environments.services import Services, registry_uri
 from modelcd.errors import UnknownName
 from modelcd.steps.build import Walk
 from modelcd.workspace import Workspace

@@ -14,10 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelcd.environments.laptop import laptop, walk_of
-from modelcd.environments.services import Services
-from modelcd.flows import _pages
-from modelcd.flows._effects import Outcome, leave, listener, step
 from prefect import flow
 
 from modelcd.domain.delivery import stream_of
@@ -25,7 +21,11 @@ from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Ending, Endpoint, Release
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
+from modelcd.environments.laptop import laptop, walk_of
+from modelcd.environments.services import Services
 from modelcd.errors import Busy, ModelcdError
+from modelcd.flows import _pages
+from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
 from modelcd.steps.release import Candidate, ask, busy, drive, open_release, refuse_rejected, settle
 from modelcd.steps.tick import Ticked, Watch, finding_plain

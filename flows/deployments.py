@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from modelcd.flows.deliver import retrain
-from prefect.deployments.runner import EntrypointType
 from prefect.runner import Runner
+from prefect.types.entrypoint import EntrypointType
 
 from modelcd.adapters.journal import SqlJournal
 from modelcd.domain.delivery import Builds, fold_builds
+from modelcd.flows.deliver import retrain
 from modelcd.workspace import Workspace, open_workspace
 
 SCHEDULE = "0 5 * * *"
@@ -44,14 +44,14 @@ async def serve(workspace: Workspace) -> None:
     while not running.done():
         for model, project in projects(workspace).items():
             if served.get(model) != project:
-                deployment = await retrain.to_deployment(
+                deployment = await retrain.ato_deployment(
                     name=model.replace("/", "--"),
                     cron=SCHEDULE,
                     parameters={"workspace": str(workspace.path), "project": project},
                     description=f"Deliver {model} when there are data that its champion has not seen.",
                     entrypoint_type=EntrypointType.MODULE_PATH,
                 )
-                await runner.add_deployment(deployment)
+                await runner.aadd_deployment(deployment)
                 served[model] = project
         await asyncio.wait([running], timeout=LOOK_EVERY)
     await running

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from prefect import Flow
 
 from modelcd.flows import deliver as flows
 from modelcd.flows._effects import Outcome, listener, pages
 
-FLOWS = {"deliver": flows.deliver, "retrain": flows.retrain, "promote": flows.promote, "rollback": flows.rollback}
+FLOWS: Mapping[str, Flow[..., flows.Told]] = {
+    "deliver": flows.deliver,
+    "retrain": flows.retrain,
+    "promote": flows.promote,
+    "rollback": flows.rollback,
+}
 
 
 def run_flow(name: str, tell: Callable[[str, str, Any, float], None], **parameters: Any) -> dict[str, Any]:

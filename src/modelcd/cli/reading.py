@@ -80,8 +80,8 @@ def history(model: str, environment: str, everything: bool, as_json: bool) -> No
 
 def _matters(line: dict[str, Any]) -> bool:
     if line["kind"] == "release":
-        return line["environment"] == "production"
-    return line["ending"] not in ("promoted", "rolled back", "")
+        return bool(line["environment"] == "production")
+    return str(line["ending"]) not in ("promoted", "rolled back", "")
 
 
 @click.command()

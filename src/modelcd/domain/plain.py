@@ -59,6 +59,6 @@ def _read(hint: Any, item: Any) -> Any:
         return item
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint(item)
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return from_plain(hint, item)
     return float(item) if hint is float else item

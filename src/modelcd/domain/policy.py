@@ -6,10 +6,10 @@ so that a verdict can be recomputed long after the file has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class Bound(StrEnum):
@@ -120,6 +120,21 @@ class Canary:
     beta: float = 0.05
     fallback: bool = True
     keep_warm: float = 600.0
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            shares: Iterable[float] = ...,
+            guards: Iterable[Guard] = ...,
+            bake: float = ...,
+            step_budget: float = ...,
+            on_doubt: OnDoubt = ...,
+            alpha: float = ...,
+            beta: float = ...,
+            fallback: bool = ...,
+            keep_warm: float = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", tuple(float(s) for s in self.shares))
