@@ -19,7 +19,7 @@ from modelcd.errors import ConfigurationError, MetricsError, RouterError
 ENDPOINT = "production/flight-delay"
 HALF = Routing((Arm(1, 50.0), Arm(2, 50.0)), (Shadow(3, 10.0),), fallback=1)
 
-part = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?", fullmatch=True)
+part = st.from_regex(r"[a-z0-9]{1,4}(-[a-z0-9]{1,3})?", fullmatch=True)
 endpoints = st.lists(part, min_size=2, max_size=3).map("/".join)
 
 
