@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,17 +146,17 @@ def _walk(
     _checked(walk, "data", lambda: build.find_data(walk))
     if told := nothing_new(walk, endpoint, again, new_data):
         return told
-    for name, check in (
-        ("prepare", partial(build.prepare_data, walk)),
-        ("expectations", partial(build.check_data, walk)),
-        ("tests", partial(build.run_tests, walk)),
-        ("train", partial(build.train, walk)),
-        ("gates", partial(build.check_gates, walk, champion_of(production, endpoint))),
+    champion = champion_of(production, endpoint)
+    for checks in (
+        {"prepare": partial(build.prepare_data, walk)},
+        {"expectations": partial(build.check_data, walk), "tests": partial(build.run_tests, walk)},
+        {"train": partial(build.train, walk)},
+        {"gates": partial(build.check_gates, walk, champion)},
     ):
-        finding = _checked(walk, name, check)
-        if finding.verdict is not Verdict.PASS and not _nothing_asked(name, finding):
-            _leave(walk)
-            return {"ending": "stopped", "why": f"{name}: {finding.reason}", "version": _number(walk)}
+        for name, finding in _side_by_side(walk, checks).items():
+            if finding.verdict is not Verdict.PASS and not _nothing_asked(name, finding):
+                _leave(walk)
+                return {"ending": "stopped", "why": f"{name}: {finding.reason}", "version": _number(walk)}
     _leave(walk)
     candidate = build.prove(walk)
     _stage(walk, staging, candidate)
@@ -194,6 +195,30 @@ def _checked(walk: build.Walk, name: str, check: Callable[[], Finding]) -> Findi
     finding = step(name, check)
     build.note(walk, name, finding, (walk.env.clock.now() - began).total_seconds())
     return finding
+
+
+def _side_by_side(walk: build.Walk, checks: Mapping[str, Callable[[], Finding]]) -> dict[str, Finding]:
+    """Run *checks* at the same time, and record them in their order."""
+    began = walk.env.clock.now()
+    outcomes = {name: Outcome() for name in checks}
+    # Not a pool: leaving one waits for its threads, and Ctrl-C must not wait for a training.
+    threads = [
+        threading.Thread(target=copy_context().run, args=(_quietly, outcomes[name], name, check), daemon=True)
+        for name, check in checks.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    findings: dict[str, Finding] = {name: outcome.get() for name, outcome in outcomes.items()}
+    for name, finding in findings.items():
+        build.note(walk, name, finding, (walk.env.clock.now() - began).total_seconds())
+    return findings
+
+
+def _quietly(outcome: Outcome, name: str, check: Callable[[], Finding]) -> None:
+    with suppress(BaseException):
+        outcome.of(lambda: step(name, check))
 
 
 def _stage(walk: build.Walk, staging: Environment, candidate: Candidate) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import isfinite
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 
@@ -42,19 +44,19 @@ class Gate:
 
     def at_least(self, limit: float) -> Gate:
         """The metric's value must be *limit* or more."""
-        return replace(self, bound=Bound.AT_LEAST, limit=float(limit))
+        return replace(self, bound=Bound.AT_LEAST, limit=_number(f"gate {self.metric!r}", limit))
 
     def at_most(self, limit: float) -> Gate:
         """The metric's value must be *limit* or less."""
-        return replace(self, bound=Bound.AT_MOST, limit=float(limit))
+        return replace(self, bound=Bound.AT_MOST, limit=_number(f"gate {self.metric!r}", limit))
 
     def no_worse_than_champion(self, margin: float = 0.0) -> Gate:
         """On the same rows, worse than the champion by less than *margin*, with confidence."""
-        return replace(self, bound=Bound.CHAMPION, margin=float(margin))
+        return replace(self, bound=Bound.CHAMPION, margin=_number(f"gate {self.metric!r}", margin))
 
     def per_slice(self, column: str, *, margin: float = 0.05, min_rows: int = 100) -> Gate:
         """No value of *column* (with *min_rows* rows or more) where it is certainly worse by more than *margin*."""
-        return replace(self, bound=Bound.SLICES, column=column, margin=float(margin), min_rows=min_rows)
+        return replace(self, bound=Bound.SLICES, column=column, margin=_number(f"gate {self.metric!r}", margin), min_rows=min_rows)
 
 
 class GuardKind(StrEnum):
@@ -137,7 +139,7 @@ class Canary:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", tuple(float(s) for s in self.shares))
+        object.__setattr__(self, "shares", _shares(self.shares))
         object.__setattr__(self, "guards", tuple(self.guards))
         rising = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
         if not rising or any(not 0 < s < 100 for s in self.shares):
@@ -145,7 +147,7 @@ class Canary:
             good = sorted({s for s in self.shares if 0 < s < 100}) or [5.0, 25.0, 50.0]
             raise ValueError(
                 f"rollout shares must rise and stay below 100, got ({given}); "
-                f"write shares=({', '.join(f'{s:g}' for s in good)}): 100 is added by itself"
+                f"shares=({', '.join(f'{s:g}' for s in good)}{',' * (len(good) == 1)}); 100 is added by itself"
             )
         if self.shares and not self.guards:
             raise ValueError("a canary without guards proves nothing; give guards=[guard.errors(), …] or shares=()")
@@ -156,13 +158,26 @@ class Canary:
             raise ValueError("a canary has at most one success guard: labels are judged by one function")
         if not (0 < self.alpha < 0.5 and 0 < self.beta < 0.5):
             raise ValueError("alpha and beta are chances between 0 and 0.5")
-        if self.bake < 0 or self.step_budget <= self.bake:
+        if not 0 <= self.bake < self.step_budget:
             raise ValueError("step_budget must be longer than bake")
 
     def tolerance_factor(self, step: int) -> float:
         """How many times the margin is tolerated at *step* (0 is the first)."""
         from_end = len(self.shares) - 1 - step
         return LADDER_TOLERANCE[max(0, len(LADDER_TOLERANCE) - 1 - from_end)] if from_end >= 0 else 1.0
+
+
+def _shares(given: Any) -> tuple[float, ...]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise ValueError(f"rollout shares are per cents in a row, got {given!r}; shares=(5, 25, 50)")
+    return tuple(_number("rollout shares", share) for share in given)
+
+
+def _number(what: str, given: Any) -> float:
+    """Return *given* as a float; raises `ValueError` for what is no number that can be compared with."""
+    if not isinstance(given, Real) or isinstance(given, bool) or not isfinite(given):
+        raise ValueError(f"{what}: a number is needed, got {given!r}; write it without quotes, like 0.5 or 60")
+    return float(given)
 
 
 @dataclass(frozen=True)
@@ -176,6 +191,9 @@ class Acceptance:
     p99: float = 1.0
     budget: float = 300.0
 
+    def __post_init__(self) -> None:
+        _positive("Acceptance", self, "golden", "load_requests", "load_connections", "p99", "budget")
+
 
 @dataclass(frozen=True)
 class Budgets:
@@ -187,3 +205,14 @@ class Budgets:
     train: float = 3600.0
     start: float = 120.0
     memory: int = 0
+
+    def __post_init__(self) -> None:
+        _positive("Budgets", self, "describe", "data", "tests", "train", "start")
+        if self.memory != 0:
+            _positive("Budgets", self, "memory")
+
+
+def _positive(what: str, value: object, *names: str) -> None:
+    for name in names:
+        if _number(f"{what}({name}=…)", getattr(value, name)) <= 0:
+            raise ValueError(f"{what}({name}=…) must be above 0, got {getattr(value, name):g}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from modelcd.domain.verdict import Finding, Verdict, worst
 from modelcd.domain.versions import Lineage, ModelVersion
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, ProjectError
-from modelcd.ports import Build, Project, Unit
+from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.steps import accept, validate
 from modelcd.steps.release import Candidate
 from modelcd.steps.tick import finding_plain
@@ -237,27 +239,24 @@ def _take(walk: Walk, version: ModelVersion, artifact: Path) -> None:
 def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     """Score the holdout through the real server, champion beside challenger, and check every gate."""
     assert walk.version is not None and walk.artifact is not None, "gates come after training"
-    manifest = read_manifest(walk.artifact)
-    data, columns = walk.prepared["data"], [column.name for column in manifest.inputs]
-    rows = walk.call("rows", walk.budgets.data, data=data, limit=validate.MOST_ROWS, columns=columns)["rows"]
     findings = [validate.signature(walk.artifact, Path(champion.artifact) if champion else None)]
-    mine = Unit(
-        f"gates/{walk.model}",
-        walk.model,
-        walk.version.number,
-        walk.version.digest,
-        walk.artifact,
-        interpreter=walk.interpreter,
-    )
-    with validate.running(walk.env, mine) as instance:
-        scores = validate.score(walk.env, instance.address, rows)
-        findings.append(validate.pace(walk.env, instance.address, rows, walk.acceptance.p99))
-    all_scores = {"challenger": scores}
-    if champion is not None and champion.version != walk.version.number:
-        all_scores["champion"] = _champion_scores(walk, champion, rows)
-    _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores[: validate.GOLDEN]})
-    left = _leave(walk, "scores.json", all_scores)
-    checked = walk.call("gates", walk.budgets.data, data=data, scores=left)
+    with ExitStack() as servers:
+        start = partial(_scratch, walk, servers)
+        challenger = start(walk.version.number, walk.version.digest, walk.artifact, walk.interpreter)
+        rival = None
+        if champion is not None and champion.version != walk.version.number:
+            # A server of its own: the champion in production has users to answer.
+            rival = start(champion.version, champion.digest, Path(champion.artifact), champion.interpreter)
+        rows = _holdout(walk, walk.artifact)
+        scores = {"challenger": validate.score(walk.env, challenger, rows)}
+        findings.append(validate.pace(walk.env, challenger, rows, walk.acceptance.p99))
+        if champion is not None and rival is not None:
+            known = {column.name for column in read_manifest(Path(champion.artifact)).inputs}
+            asked = [{name: value for name, value in row.items() if name in known} for row in rows]
+            scores["champion"] = validate.score(walk.env, rival, asked)
+    _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores["challenger"][: validate.GOLDEN]})
+    left = _leave(walk, "scores.json", scores)
+    checked = walk.call("gates", walk.budgets.data, data=walk.prepared["data"], scores=left)
     walk.metrics = checked["metrics"]
     findings += [read_finding(plain) for plain in checked["findings"]]
     if not checked["findings"]:
@@ -266,20 +265,16 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     return _summed("gates", findings)
 
 
-def _champion_scores(walk: Walk, champion: Candidate, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Score *rows* by the champion, in a server of its own: the one in production has users to answer."""
-    columns = {column.name for column in read_manifest(Path(champion.artifact)).inputs}
-    unit = Unit(
-        f"gates/{walk.model}",
-        walk.model,
-        champion.version,
-        champion.digest,
-        Path(champion.artifact),
-        interpreter=champion.interpreter,
-    )
-    with validate.running(walk.env, unit) as instance:
-        known = [{name: value for name, value in row.items() if name in columns} for row in rows]
-        return validate.score(walk.env, instance.address, known)
+def _scratch(walk: Walk, servers: ExitStack, version: int, digest: str, artifact: Path, interpreter: str) -> Instance:
+    unit = Unit(f"gates/{walk.model}", walk.model, version, digest, artifact, interpreter=interpreter)
+    return servers.enter_context(validate.running(walk.env, unit))
+
+
+def _holdout(walk: Walk, artifact: Path) -> list[Mapping[str, Any]]:
+    """Return the rows of the holdout as they would be sent to the model."""
+    columns = [column.name for column in read_manifest(artifact).inputs]
+    arguments = {"data": walk.prepared["data"], "limit": validate.MOST_ROWS, "columns": columns}
+    return list(walk.call("rows", walk.budgets.data, **arguments)["rows"])
 
 
 def _leave(walk: Walk, name: str, content: Any) -> str:

@@ -30,10 +30,9 @@ PACE = 100
 
 @contextmanager
 def running(env: Environment, unit: Unit) -> Iterator[Instance]:
-    """Run *unit* in a scratch place, away from all traffic, and stop it at the end.  Raises `NotReady` in time."""
+    """Start *unit* in a scratch place, away from all traffic, and stop it at the end; it is not ready yet."""
     instance = env.runtime.start(unit)
     try:
-        await_ready(env, instance)
         yield instance
     finally:
         env.runtime.stop(instance.id)
@@ -58,24 +57,25 @@ def await_ready(env: Environment, instance: Instance) -> None:
             env.clock.sleep(0.05)
 
 
-def score(env: Environment, address: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return one score per row, asked for in batches."""
+def score(env: Environment, instance: Instance, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return one score per row, asked for in batches, once *instance* is ready.  Raises `NotReady` in time."""
+    await_ready(env, instance)
     scores: list[Any] = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        answer = env.scoring.predict(address, batch)
+        answer = env.scoring.predict(instance.address, batch)
         if len(answer.scores) != len(batch):
             raise CannotTell(f"{len(batch)} rows were sent and {len(answer.scores)} scores came back")
         scores.extend(answer.scores)
     return scores
 
 
-def pace(env: Environment, address: str, rows: Sequence[Mapping[str, Any]], limit: float) -> Finding:
+def pace(env: Environment, instance: Instance, rows: Sequence[Mapping[str, Any]], limit: float) -> Finding:
     """Measure one-row latency through the real server against *limit* seconds at the 99th percentile."""
     times = []
     for row in rows[:PACE]:
         began = time.perf_counter()
-        env.scoring.predict(address, [row])
+        env.scoring.predict(instance.address, [row])
         times.append(time.perf_counter() - began)
     if not times:
         return Finding("latency", Verdict.ERROR, "there are no rows to measure with")
