@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from modelcd.adapters.memory import (
@@ -17,25 +15,11 @@ from modelcd.adapters.memory import (
     MemoryScoring,
     Prediction,
 )
+from modelcd.adapters.memory_project import MemorySuccesses, Success
 from modelcd.adapters.memory_traffic import Answer, Backend, MemoryMetrics, MemoryRouter, Reply, Request
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, NotReady
+from modelcd.errors import NotReady
 from modelcd.ports import Label
-
-Success = Callable[[Any, Any], bool]
-
-
-@dataclass
-class MemorySuccesses:
-    """A `Successes` of functions in this process, by the guard's name."""
-
-    functions: Mapping[str, Success] = field(default_factory=dict)
-
-    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:  # noqa: ARG002
-        """Judge (score, label) *pairs* by the function given for *guard*."""
-        if guard not in self.functions:
-            raise CannotTell(f"no success function is known for the guard {guard!r}")
-        return [self.functions[guard](score, label) for score, label in pairs]
 
 
 class Memory:

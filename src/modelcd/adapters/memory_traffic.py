@@ -135,7 +135,7 @@ class MemoryRouter:
             return Answer(0)
         return Answer(reply.status, str(answering), routing.revision, reply.body)
 
-    def counters(self, endpoint: str) -> dict[int, Counters]:
+    def counted(self, endpoint: str) -> dict[int, Counters]:
         """Return what was counted for the versions of *endpoint* that are routed now."""
         with self._lock:
             there = self._endpoints.get(endpoint)
@@ -185,7 +185,7 @@ class MemoryMetrics:
 
     def counters(self, endpoint: str) -> Mapping[int, Counters]:
         """Return cumulative counters per version of *endpoint*; an unknown endpoint has none."""
-        return self._router.counters(endpoint)
+        return self._router.counted(endpoint)
 
 
 def assigned(routing: Routing, unit: str) -> int:
