@@ -38,6 +38,9 @@ Told = dict[str, Any]
 outcome: ContextVar[Outcome] = ContextVar("outcome")
 """Where a flow leaves what it came to, for whoever runs it in this process."""
 
+described: ContextVar[Mapping[str, Any] | None] = ContextVar("described", default=None)
+"""What `pipeline.py` says, where whoever runs the flow in this process has read it already."""
+
 
 @flow(name="deliver", flow_run_name="deliver {project}")
 def deliver(
@@ -120,7 +123,7 @@ def _deliver(
 
 
 def _described(walk: build.Walk) -> Finding:
-    build.describe(walk)
+    build.describe(walk, described.get())
     return Finding("describe", Verdict.PASS, f"{walk.model}, {len(walk.spec['gates'])} gates")
 
 

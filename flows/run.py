@@ -18,13 +18,19 @@ FLOWS: Mapping[str, Flow[..., flows.Told]] = {
 }
 
 
-def run_flow(name: str, tell: Callable[[str, str, Any, float], None], **parameters: Any) -> dict[str, Any]:
+def run_flow(
+    name: str,
+    tell: Callable[[str, str, Any, float], None],
+    described: Mapping[str, Any] | None = None,
+    **parameters: Any,
+) -> dict[str, Any]:
     """Run the flow *name* and return what it told; raises the `ModelcdError` that stopped it.
 
+    *described* is what the project's `pipeline.py` says, if that is known already.
     When Prefect's server cannot be reached the same steps run without its pages; when it goes away in the middle, what
     the story came to counts.
     """
-    told, outcome = listener.set(tell), flows.outcome.set(Outcome())
+    told, outcome, spec = listener.set(tell), flows.outcome.set(Outcome()), flows.described.set(described)
     try:
         try:
             FLOWS[name](**parameters)
@@ -40,3 +46,4 @@ def run_flow(name: str, tell: Callable[[str, str, Any, float], None], **paramete
     finally:
         listener.reset(told)
         flows.outcome.reset(outcome)
+        flows.described.reset(spec)

@@ -49,11 +49,13 @@ class Control:
     ) -> Plain:
         """Walk the project from its data to production; a version that was rejected needs a reason in *again*."""
         path = self._project(project)
-        return self._flow("deliver", project=str(path), reason=reason, again=again, trigger=trigger)
+        spec = self._describe(path)
+        return self._flow("deliver", spec, project=str(path), reason=reason, again=again, trigger=trigger)
 
     def retrain(self, project: str | Path = ".", *, trigger: str = "person") -> Plain:
         """Deliver the project if there are data that its champion has not seen."""
-        return self._flow("retrain", project=str(self._project(project)), trigger=trigger)
+        path = self._project(project)
+        return self._flow("retrain", self._describe(path), project=str(path), trigger=trigger)
 
     def promote(
         self, model: str, version: int, environment: str = "production", *, reason: str = "", again: str = ""
@@ -84,15 +86,23 @@ class Control:
         watch = ask(self._environment(environment), model, what, actor=actor(), reason=reason)
         return release_plain(watch.endpoint.releases[-1])
 
-    def _flow(self, name: str, **parameters: Any) -> Plain:
-        from modelcd.environments.services import Services, prefect_settings
+    def _describe(self, project: Path) -> Mapping[str, Any]:
+        """Read the project first: a mistake in it is answered before anything is started."""
+        from modelcd.adapters.children import ChildProject
+        from modelcd.domain.policy import Budgets
 
-        Services(self.workspace).up(tell=self.starting)
+        spec: Mapping[str, Any] = ChildProject(project).call("describe", {}, budget=Budgets().describe).value
+        return spec
+
+    def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
+        from modelcd.environments.services import FOR_FLOWS, Services, prefect_settings
+
+        Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
         for key, value in prefect_settings(self.workspace).items():
             os.environ.setdefault(key, value)
         from modelcd.flows.run import run_flow
 
-        return run_flow(name, self.tell, workspace=str(self.workspace.path), by=actor(), **parameters)
+        return run_flow(name, self.tell, described, workspace=str(self.workspace.path), by=actor(), **parameters)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 

@@ -298,7 +298,8 @@ def _without_result(command: str, status: int, memory: int, output: str) -> Chil
             how += f" (its memory budget was {memory:,} MB)"
     else:
         how = f"ended by itself (exit status {status})"
-    return ChildError(f"{command} {how} and left no result", help=_tail(output))
+    advice = _tail(output) or "it printed nothing; does the project's code, or what it imports, call os._exit or abort?"
+    return ChildError(f"{command} {how} and left no result", help=advice)
 
 
 def _tail(output: str, lines: int = 12) -> str:

@@ -56,7 +56,8 @@ class Gate:
 
     def per_slice(self, column: str, *, margin: float = 0.05, min_rows: int = 100) -> Gate:
         """No value of *column* (with *min_rows* rows or more) where it is certainly worse by more than *margin*."""
-        return replace(self, bound=Bound.SLICES, column=column, margin=_number(f"gate {self.metric!r}", margin), min_rows=min_rows)
+        tolerated = _number(f"gate {self.metric!r}", margin)
+        return replace(self, bound=Bound.SLICES, column=column, margin=tolerated, min_rows=min_rows)
 
 
 class GuardKind(StrEnum):

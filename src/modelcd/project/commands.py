@@ -8,7 +8,7 @@ command      arguments                          returns
 `prepare`    out, files                       the folder `data` with train and holdout; counts and ranges
 `expect`     data                             verdict, reason, evidence: findings on the raw rows
 `tests`                                       verdict, reason, evidence: what the project's tests said
-`train`      data, out, parameters            the artifact's folder, digest, inputs, toolchain; seconds
+`train`      data, out, parameters, code      the artifact's folder, digest, inputs, toolchain; seconds
 `rows`       data, part, start, limit, columns    rows as they are sent, their truths, the total
 `gates`      data, scores                     verdict, findings, metrics
 `accept`     url                              verdict, reason, evidence: what the acceptance tests said
@@ -32,7 +32,7 @@ from typing import Any
 
 from modelcd.domain.plain import to_plain
 from modelcd.errors import ChildError, ProjectError
-from modelcd.project.declare import Model
+from modelcd.project.declare import Model, nearest
 from modelcd.project.loading import load
 from modelcd.project.slicing import Part, Slice, cut
 
@@ -45,6 +45,7 @@ FACTS = "prepared.json"
 def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all commands are called alike
     """Say what `pipeline.py` declares, and which code, policy and toolchain that is."""
     model, loaded = load_watched(project)
+    _acceptance_is_there(project, model)
     training, policy = cut(project, Part.TRAINING, loaded), cut(project, Part.POLICY)
     whole = cut(project, Part.ALL, loaded)
     declared = {
@@ -63,7 +64,7 @@ def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - al
         "parameters": {str(k): _text(v) for k, v in model.parameters.items()},
         "data": {**data, "prepare": bool(model.data.prepare), "expectations": bool(model.data.expectations)},
         **declared,
-        "training_code": training.digest(_material(project, model), _foreign(project)),
+        "training_code": _training_code(project, model, loaded),
         "policy_digest": policy.digest(declared, _tests_digest(project, model)),
         "files": {name: _sha256(project / name) for name in whole.files},
         "toolchain": {"python": python, **training.distributions},
@@ -146,6 +147,11 @@ def train(project: Path, arguments: Arguments) -> Plain:
     out, source = Path(arguments["out"]), Path(arguments["data"])
     reading = watch_reading(project, [out, source])
     model, loaded = load_watched(project)
+    if arguments.get("code", before := _training_code(project, model, loaded)) != before:
+        raise ChildError(
+            "pipeline.py, or what training imports or is given, changed since it was described",
+            help="deliver again when nobody is writing it",
+        )
     frame = read_rows(source / "train.parquet")
     began = time.monotonic()
     estimator = fitted(project, model, frame.copy(), {**model.parameters, **arguments.get("parameters", {})})
@@ -264,6 +270,21 @@ def _material(project: Path, model: Model) -> Plain:
             raise ProjectError(f"there is no artifact {model.artifact}", help="a file by joblib, or an MLflow folder")
         plain["artifact"] = {path.relative_to(project).as_posix(): _sha256(path) for path in parts}
     return plain
+
+
+def _training_code(project: Path, model: Model, loaded: Sequence[str]) -> str:
+    """Return the digest of what training depends on besides the data."""
+    return cut(project, Part.TRAINING, loaded).digest(_material(project, model), _foreign(project))
+
+
+def _acceptance_is_there(project: Path, model: Model) -> None:
+    folder = model.acceptance.tests
+    if folder and not (project / folder).exists():
+        names = [f"{path.name}/" for path in project.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        raise ProjectError(
+            f"there are no acceptance tests in {folder}",
+            help=nearest(folder, names) if names else "write them, or leave acceptance away",
+        )
 
 
 def _tests_digest(project: Path, model: Model) -> dict[str, str]:

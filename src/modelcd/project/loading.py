@@ -54,10 +54,13 @@ def reading(project: Path) -> Iterator[None]:
     except ModelcdError as error:
         raise ProjectError(_at(error, project) + error.message, help=error.help) from error
     except SystemExit as error:
-        raise ProjectError(f"{_at(error, project)}called exit({error.code or ''}) while it was read") from error
+        raise ProjectError(
+            f"{_at(error, project)}called exit({'' if error.code is None else error.code}) while it was read",
+            help=f"{PIPELINE} only describes: what is to happen stands in functions",
+        ) from error
     except Exception as error:
         message, advice = _explained(error)
-        raise ProjectError(_at(error, project) + message, help=advice or _trace(error, project)) from error
+        raise ProjectError(_at(error, project) + message, help=advice or _context(error, project)) from error
 
 
 @contextmanager
@@ -96,6 +99,17 @@ def _name(filename: str | None, project: Path) -> str:
 def _trace(error: BaseException, project: Path) -> str:
     lines = "".join(traceback.format_exception(error)).replace(f"{project}/", "").splitlines()
     return "\n".join(lines[-TRACE_LINES:])
+
+
+def _context(error: BaseException, project: Path) -> str:
+    """Return the project's own lines that *error* passed; how Python and modelcd read them helps nobody."""
+    root = str(project) + "/"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(root)]
+    if not frames:
+        return f"is {PIPELINE} a text file (UTF-8), and can it be read?"
+    if len(frames) == 1:
+        return frames[0].line or ""
+    return "\n".join(f"{_name(f.filename, project)}, line {f.lineno}: {f.line}" for f in frames)
 
 
 def _explained(error: Exception) -> tuple[str, str]:

@@ -85,9 +85,9 @@ class Walk:
         self.builds = fold_builds(self.builds, self.env.journal.append(self.builds.stream, self.builds.seq, [entry]))
 
 
-def describe(walk: Walk) -> Mapping[str, Any]:
-    """Read pipeline.py in a child: what is delivered, and how."""
-    walk.spec = walk.project.call("describe", {}, budget=Budgets().describe).value
+def describe(walk: Walk, known: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """Read pipeline.py in a child, unless what it says is *known*: what is delivered, and how."""
+    walk.spec = known or walk.project.call("describe", {}, budget=Budgets().describe).value
     walk.builds = read_builds(walk.env, walk.model)
     return walk.spec
 
@@ -197,7 +197,8 @@ def train(walk: Walk) -> Finding:
             "train", Verdict.PASS, f"version {known.number} was built from the same inputs; not trained again"
         )
     out = walk.folder / "artifact"
-    result = walk.call("train", walk.budgets.train, data=walk.prepared["data"], out=str(out))
+    code = walk.spec["training_code"]
+    result = walk.call("train", walk.budgets.train, data=walk.prepared["data"], out=str(out), code=code)
     lineage = Lineage(
         training=training_digest(walk),
         code=walk.spec["training_code"],
