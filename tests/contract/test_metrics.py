@@ -9,15 +9,7 @@ import pytest
 from modelcd.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from modelcd.adapters.traefik import Gateway, TraefikMetrics, TraefikRouter
 from modelcd.testing.metrics import MetricsContract
-from modelcd.testing.traffic import HttpBackends, MemoryBackends, Send, free_port, http_send, memory_send
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"), free_port(), free_port())
-    gateway.start()
-    yield gateway
-    gateway.stop()
+from modelcd.testing.traffic import HttpBackends, MemoryBackends, Send, http_send, memory_send
 
 
 class TestMemoryMetrics(MetricsContract):

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from modelcd.artifact import Column, Manifest, write_manifest
+from modelcd.artifact import Column, Manifest, toolchain_changes, write_manifest
 from modelcd.errors import ConfigurationError, UsageError
 from modelcd.serving.dialects import MLFLOW, OPEN_INFERENCE, OWN, Answer, parse
 from modelcd.serving.engine import INLINE, Engine, Pace
 from modelcd.serving.inputs import BadInput, Inputs
-from modelcd.serving.loading import Model, ModelFailed, load_model, scores_of, toolchain_differences
+from modelcd.serving.loading import Model, ModelFailed, load_model, scores_of
 from modelcd.serving.predictions import PredictionLog
 from modelcd.serving.settings import read_settings
 from modelcd.serving.telemetry import Telemetry
@@ -188,14 +188,19 @@ def test_what_is_no_score_is_a_failure_of_the_model(answer: Any, chances: bool) 
         scores_of(answer, 2, chances=chances)
 
 
-def test_a_toolchain_that_is_the_recorded_one_has_no_differences() -> None:
-    assert toolchain_differences({"numpy": np.__version__}) == {}
+def test_a_toolchain_that_is_the_recorded_one_has_no_changes() -> None:
+    manifest = Manifest("m", "object", "f", "predict", (), toolchain={"numpy": np.__version__})
+
+    assert toolchain_changes(manifest) == []
 
 
 def test_a_toolchain_that_changed_says_where() -> None:
-    differences = toolchain_differences({"numpy": "1.0", "no-such-distribution": "2"})
+    manifest = Manifest("m", "object", "f", "predict", (), toolchain={"numpy": "1.0", "no-such-distribution": "2"})
 
-    assert differences == {"numpy": f"1.0 -> {np.__version__}", "no-such-distribution": "2 -> not installed"}
+    assert toolchain_changes(manifest) == [
+        f"numpy 1.0, here {np.__version__}",
+        "no-such-distribution 2, here not installed",
+    ]
 
 
 @pytest.mark.parametrize(("field", "value"), [("flavor", "onnx"), ("method", "transform")])

@@ -6,13 +6,13 @@ point that could not be tried is an error, never a pass: when nothing answers, n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
+from modelcd.domain.scores import BATCHED, same
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.errors import CannotTell, UsageError
 from modelcd.serving.wire import encode_rows, said_in
@@ -96,13 +96,13 @@ def _order(client: httpx.Client, rows: Sequence[Mapping[str, Any]]) -> Finding:
     alone = [_ask(client, [row])[0] for row in few]
     backwards = _ask(client, few[::-1])[::-1]
     seen = {"together": together, "alone": alone, "backwards": backwards}
-    if not _same(together, again):
+    if not same(together, again, BATCHED):
         return Finding("order", Verdict.INCONCLUSIVE, "the same rows got other scores when asked again", seen)
-    if not _same(together, alone):
+    if not same(together, alone, BATCHED):
         return _failed("order", "rows get other scores alone than together", seen)
-    if not _same(together, backwards):
+    if not same(together, backwards, BATCHED):
         return _failed("order", "rows get other scores when their order is turned round", seen)
-    if _same(together, together[:1] * len(together)):
+    if same(together, together[:1] * len(together), BATCHED):
         return _kept("order", "all rows got the same score, in whichever order", seen)
     return _kept("order", f"{len(few)} rows get the same scores together, alone and in the other order", seen)
 
@@ -151,16 +151,6 @@ def _ask(client: httpx.Client, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     if response.status_code != 200 or not isinstance(scores, list) or len(scores) != len(rows):
         raise CannotTell(f"{len(rows)} good rows were answered {response.status_code}, so order cannot be seen")
     return scores
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Say whether scores agree; floats up to the rounding by which batched arithmetic differs."""
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_same, left, right))
-    if isinstance(left, float) or isinstance(right, float):
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        return numbers and math.isclose(left, right, rel_tol=1e-5, abs_tol=1e-9)
-    return bool(left == right)
 
 
 def _who(said: Mapping[str, Any]) -> str:

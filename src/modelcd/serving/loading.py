@@ -6,11 +6,9 @@ of the model and is counted as one, not passed on for somebody else to trip over
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,19 +58,6 @@ def load_model(folder: Path) -> Model:
     if not callable(predict):
         raise ConfigurationError(f"{manifest.file} holds a {type(loaded).__name__} without {manifest.method}()")
     return Model(manifest, predict)
-
-
-def toolchain_differences(toolchain: Mapping[str, str]) -> dict[str, str]:
-    """Say which recorded parts of *toolchain* are other ones here: name to `recorded -> here`."""
-    differences = {}
-    for name, recorded in toolchain.items():
-        try:
-            here = platform.python_version() if name == "python" else importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            here = "not installed"
-        if here != recorded:
-            differences[name] = f"{recorded} -> {here}"
-    return differences
 
 
 def _load(manifest: Manifest, path: Path) -> Any:

@@ -20,9 +20,10 @@ from time import perf_counter
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
+from modelcd.artifact import toolchain_changes
 from modelcd.errors import ConfigurationError, ModelcdError
 from modelcd.serving.engine import Engine
-from modelcd.serving.loading import load_model, toolchain_differences
+from modelcd.serving.loading import load_model
 from modelcd.serving.predictions import PredictionLog
 from modelcd.serving.service import Service
 from modelcd.serving.settings import Settings
@@ -97,8 +98,8 @@ def _load(settings: Settings) -> Engine | None:
     begin = perf_counter()
     try:
         engine = Engine(load_model(settings.folder), settings.model, settings.version)
-        if differences := toolchain_differences(engine.model.manifest.toolchain):
-            log("warning", "the toolchain is not the recorded one", differences=differences)
+        if changes := toolchain_changes(engine.model.manifest):
+            log("warning", "the toolchain is not the recorded one", changes=changes)
         engine.warm_up()
     except ModelcdError as error:
         log("error", "not served", error=error.message, help=error.help, trace=traceback.format_exc())

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from modelcd.domain.policy import Acceptance
+from modelcd.domain.scores import same
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell
@@ -19,7 +20,7 @@ def golden(env: Environment, url: str, rows: Sequence[Mapping[str, Any]], scores
     if not rows:
         return Finding("golden requests", Verdict.ERROR, "no golden requests were recorded")
     answer = env.scoring.predict(url, rows).scores
-    wrong = [k for k, (a, b) in enumerate(zip(answer, scores, strict=False)) if not _same(a, b)]
+    wrong = [k for k, (a, b) in enumerate(zip(answer, scores, strict=False)) if not same(a, b)]
     if wrong or len(answer) != len(scores):
         first = f"row {wrong[0]}: {answer[wrong[0]]} instead of {scores[wrong[0]]}" if wrong else "some are missing"
         reason = f"{len(wrong)} of {len(rows)} golden requests differ; {first}"
@@ -51,11 +52,3 @@ def load(env: Environment, url: str, rows: Sequence[Mapping[str, Any]], policy: 
     verdict = Verdict.PASS if p99 <= policy.p99 else Verdict.FAIL
     reason = f"{len(times)} requests, none failed, p99 {p99 * 1e3:.1f} ms (limit {policy.p99 * 1e3:,.0f} ms)"
     return Finding("load", verdict, reason, evidence)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, float) or isinstance(b, float):
-        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
-    return bool(a == b)
