@@ -32,6 +32,9 @@ QUIET = {
 """Nothing we start calls home."""
 
 EVERYTHING = ("gateway", "prefect", "control", "deployments")
+FOR_FLOWS = ("gateway", "prefect", "control")
+"""What a flow waits for; the rest is started by the control process when these answer."""
+
 ON_DEMAND = ("mlflow",)
 PATIENCE = 120.0
 """Seconds that a service may take until it answers; Prefect's first start makes its database and takes longest."""

@@ -41,6 +41,8 @@ def revive(workspace: Workspace, stop: threading.Event) -> None:
     services, pause = Services(workspace), 0.5
     while not stop.wait(pause):
         dead = [name for name in KEPT_ALIVE if not services.alive(name)]
+        if "prefect" in dead or not services.answers("prefect"):
+            dead = [name for name in dead if name != "deployments"]  # they only wait for Prefect, and busily
         pause = min(pause * 2, 60.0) if dead else 0.5
         if dead:
             say(f"starting again: {', '.join(dead)}")
