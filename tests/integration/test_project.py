@@ -104,6 +104,7 @@ def write_rows(folder: Path, name: str, first: int, count: int) -> None:
 def write_project(folder: Path, pipeline: str = PIPELINE) -> ChildProject:
     (folder / "pipeline.py").write_text(pipeline)
     (folder / "helper.py").write_text('INPUTS = ["a", "b"]\n')
+    (folder / "acceptance").mkdir(exist_ok=True)
     write_rows(folder / "data", "1.csv", 0, 300)
     return ChildProject(folder)
 
@@ -331,7 +332,6 @@ def test_a_test_file_that_cannot_be_imported_is_a_failure(project: ChildProject)
 
 
 def test_acceptance_tests_get_the_address(project: ChildProject) -> None:
-    (project.project / "acceptance").mkdir()
     (project.project / "acceptance" / "test_it.py").write_text(
         "import os\n\ndef test_a(): assert os.environ['MODELCD_URL'] == 'http://here'\n"
     )
@@ -339,9 +339,13 @@ def test_acceptance_tests_get_the_address(project: ChildProject) -> None:
     assert project.call("accept", {"url": "http://here"}, budget=BUDGET).value["verdict"] == "pass"
 
 
-def test_acceptance_tests_that_are_declared_and_not_there_are_a_mistake(whole: ChildProject) -> None:
-    with pytest.raises(ProjectError, match="there are no tests in acceptance/"):
-        whole.call("accept", {"url": "http://here"}, budget=BUDGET)
+def test_acceptance_tests_that_are_declared_and_not_there_are_a_mistake(project: ChildProject) -> None:
+    (project.project / "acceptance").rename(project.project / "accept")
+
+    with pytest.raises(ProjectError, match="there are no acceptance tests in acceptance/") as raised:
+        project.call("describe", {}, budget=BUDGET)
+
+    assert raised.value.help == "did you mean 'accept/'?"
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -457,11 +461,29 @@ def test_user_code_that_fails_is_a_child_error(tmp_path: Path, train: str, messa
         run_train(trying(tmp_path, train))
 
 
-def test_the_traceback_of_user_code_is_the_help(tmp_path: Path) -> None:
+def test_the_line_of_user_code_is_the_help_and_its_traceback_a_note(tmp_path: Path) -> None:
     with pytest.raises(ChildError) as raised:
         run_train(trying(tmp_path, "return 1 / 0"))
 
-    assert "return 1 / 0" in raised.value.help
+    assert raised.value.help == "return 1 / 0"
+    assert "ZeroDivisionError: division by zero" in raised.value.__notes__[0]
+
+
+def test_a_column_that_training_asks_for_in_vain_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="train needs a column 'bb', and the data has none") as raised:
+        run_train(trying(tmp_path, "return frame['bb']"))
+
+    assert raised.value.help.startswith("known: ") or "'b'" in raised.value.help
+
+
+def test_code_that_changed_since_it_was_described_is_not_trained(tmp_path: Path) -> None:
+    project = trying(tmp_path, "return Same()")
+    described = project.call("describe", {}, budget=BUDGET).value["training_code"]
+    arguments = {"data": str(tmp_path / "out"), "out": str(tmp_path / "built"), "code": described}
+    (tmp_path / "pipeline.py").write_text(LIGHT.format(train="return Same() if True else None"))
+
+    with pytest.raises(ChildError, match="changed since it was described"):
+        project.call("train", arguments, budget=BUDGET)
 
 
 def test_a_child_beyond_its_budget_is_ended_with_all_it_started(tmp_path: Path) -> None:

@@ -286,7 +286,10 @@ def _value(answer: Mapping[str, Any]) -> Any:
     error = answer["error"]
     kind = ProjectError if error["kind"] == "ProjectError" else ChildError
     environment = dict(os.environ)
-    raise kind(_without_secrets(error["message"], environment), help=_without_secrets(error["help"], environment))
+    raised = kind(_without_secrets(error["message"], environment), help=_without_secrets(error["help"], environment))
+    for note in error["notes"]:
+        raised.add_note(_without_secrets(note, environment))
+    raise raised
 
 
 def _without_result(command: str, status: int, memory: int, output: str) -> ChildError:

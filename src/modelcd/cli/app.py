@@ -118,7 +118,7 @@ def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:  # noq
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line on *arguments* (default: of this process) and exit with its code."""
     given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
+    debug, as_json = "--debug" in given, "--json" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
         cli.main(args=given, prog_name="modelcd", standalone_mode=False)
@@ -128,7 +128,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
-        tell_error(UsageError(error.format_message(), help=_usage(error)))
+        tell_error(UsageError(error.format_message(), help=_usage(error)), as_json)
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
@@ -136,18 +136,22 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     except ModelcdError as error:
         if debug:
             raise
-        tell_error(error)
+        tell_error(error, as_json)
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
         text = f"{type(error).__name__}: {error}"
-        tell_error(ModelcdError(text, help="this is a mistake in modelcd; run again with --debug and report it"))
+        unforeseen = ModelcdError(text, help="this is a mistake in modelcd; run again with --debug and report it")
+        tell_error(unforeseen, as_json)
         sys.exit(3)
 
 
-def tell_error(error: ModelcdError) -> None:
-    """Print *error* in one paragraph: what is wrong, what to do."""
+def tell_error(error: ModelcdError, as_json: bool = False) -> None:
+    """Print *error* in one paragraph: what is wrong, what to do; for scripts also as JSON."""
+    if as_json:
+        told = {"kind": type(error).__name__, "message": error.message, "help": error.help, "exit": error.exit_code}
+        emit({"error": told})
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     click.echo(f"{click.style('error', fg='red', bold=True) if colour else 'error'}: {error.message}", err=True)
     if error.help:

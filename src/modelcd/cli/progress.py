@@ -34,7 +34,7 @@ class Progress:
             if isinstance(what, Finding) and step not in QUIET_STEPS:
                 self._finding(step, what, seconds)
         elif state == "error":
-            self._stay(f"✗ {step:<13} {what}")
+            self._stay(f"✗ {step}")  # whoever called the flow tells the error, once
 
     def starting(self, service: str) -> None:
         """Say that a service is being started."""

@@ -151,7 +151,7 @@ def _finding(result: Mapping[str, Any]) -> Finding:
 def _what_was_seen(evidence: Mapping[str, Any]) -> str:
     column = evidence["column"] or "the rows"
     if evidence["unexpected"] is not None:
-        samples = ", ".join(map(repr, evidence["samples"]))
+        samples = ", ".join(dict.fromkeys(repr(sample) for sample in evidence["samples"] if sample is not None))
         return f"{column}: {evidence['unexpected']:,} of {evidence['rows']:,} unexpected" + (
             f", such as {samples}" if samples else ""
         )

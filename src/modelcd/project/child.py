@@ -66,7 +66,8 @@ def _answer(command: str, arguments: Mapping[str, Any], memory: int) -> dict[str
 
 def failure(error: ModelcdError) -> dict[str, Any]:
     """Return *error* as JSON values that the parent makes an error of again."""
-    return {"error": {"kind": type(error).__name__, "message": error.message, "help": error.help}}
+    notes = list(getattr(error, "__notes__", []))
+    return {"error": {"kind": type(error).__name__, "message": error.message, "help": error.help, "notes": notes}}
 
 
 def _jsonable(value: Any) -> Any:

@@ -144,15 +144,23 @@ def read(project: Path, dataset: Dataset, expected: Sequence[str] | None = None)
         _fits(before[0].path, frames[0], file.path, frame)
     rows = pd.concat(frames, ignore_index=True)
     if rows.empty:
-        raise ProjectError(f"there are no rows in {dataset.pattern}")
+        raise ProjectError(f"there are no rows in {dataset.pattern}", help=f"{_many(len(before))}, none with a row")
     return rows, before
 
 
+def _many(files: int) -> str:
+    return f"{files:,} file{'s' * (files != 1)}"
+
+
 def _read_file(project: Path, name: str) -> pd.DataFrame:
+    if not (project / name).stat().st_size:
+        raise ProjectError(f"{name} is empty", help="write it again, or take it away")
     try:
         return pd.read_parquet(project / name) if name.endswith(".parquet") else pd.read_csv(project / name)
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors and pandas' ParserError are ValueErrors
-        raise ProjectError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0].replace(f"{project}/", "")
+        kind = "parquet" if name.endswith(".parquet") else "CSV"
+        raise ProjectError(f"{name} cannot be read: {said}", help=f"is it a whole file of {kind}?") from error
 
 
 def _fits(first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> None:
@@ -226,7 +234,7 @@ def _checked(dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
 def _times(name: str, values: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(values):
         raise ProjectError(
-            f"time column {name!r} holds numbers, such as {values.iloc[0]!r}",
+            f"time column {name!r} holds numbers, such as {values.iloc[0]:g}",
             help="turn it into times in prepare: pd.to_datetime(…, unit=…)",
         )
     try:

@@ -219,7 +219,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint with the nearest of the *known* names, or with all of them; empty when none is known."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}" if names else ""
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(names[:12])}" + (", …" if len(names) > 12 else "") if names else ""
 
 
 def _checked_gate(gate: Any) -> Gate:

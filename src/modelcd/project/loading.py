@@ -21,7 +21,9 @@ from modelcd.errors import ChildError, ModelcdError, ProjectError
 from modelcd.project.declare import Dataset, Model, guard, nearest
 
 PIPELINE = "pipeline.py"
-TRACE_LINES = 12
+UNREADABLE = f"is {PIPELINE} a text file (UTF-8), and can it be read?"
+SAID = 300
+"""Characters of what an error says that are told; the traceback, shown with --debug, has all of it."""
 
 
 def load(project: Path) -> Model:
@@ -60,7 +62,9 @@ def reading(project: Path) -> Iterator[None]:
         ) from error
     except Exception as error:
         message, advice = _explained(error)
-        raise ProjectError(_at(error, project) + message, help=advice or _context(error, project)) from error
+        raise ProjectError(
+            _at(error, project) + message, help=advice or _context(error, project) or UNREADABLE
+        ) from error
 
 
 @contextmanager
@@ -74,9 +78,12 @@ def calling(what: str, project: Path) -> Iterator[None]:
         raise ChildError(f"{what} called exit({'' if error.code is None else error.code})") from error
     except BaseException as error:
         where = location(error, project)
-        first = (str(error).strip().splitlines() or [""])[0]
-        message = f"{what} raised {type(error).__name__}" + (f": {first}" if first else "")
-        raise ChildError(message + (f" ({where})" if where else ""), help=_trace(error, project)) from error
+        said = " ".join(str(error).split())
+        said = said if len(said) <= SAID else said[: SAID - 1] + "…"
+        message = f"{what} raised {type(error).__name__}" + (f": {said}" if said else "")
+        failed = ChildError(message + (f" ({where})" if where else ""), help=_context(error, project))
+        failed.add_note("".join(traceback.format_exception(error)))
+        raise failed from error
 
 
 def location(error: BaseException, project: Path) -> str:
@@ -96,17 +103,12 @@ def _name(filename: str | None, project: Path) -> str:
     return path.relative_to(project).as_posix() if path.is_relative_to(project) else path.name
 
 
-def _trace(error: BaseException, project: Path) -> str:
-    lines = "".join(traceback.format_exception(error)).replace(f"{project}/", "").splitlines()
-    return "\n".join(lines[-TRACE_LINES:])
-
-
 def _context(error: BaseException, project: Path) -> str:
     """Return the project's own lines that *error* passed; how Python and modelcd read them helps nobody."""
     root = str(project) + "/"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(root)]
     if not frames:
-        return f"is {PIPELINE} a text file (UTF-8), and can it be read?"
+        return ""
     if len(frames) == 1:
         return frames[0].line or ""
     return "\n".join(f"{_name(f.filename, project)}, line {f.lineno}: {f.line}" for f in frames)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import pandas as pd
 
 from modelcd.artifact import Column, Manifest, digest_of, write_manifest
 from modelcd.errors import ProjectError
-from modelcd.project.declare import METHODS, Model, takes_parameters
+from modelcd.project.declare import METHODS, Model, nearest, takes_parameters
 from modelcd.project.loading import calling
 from modelcd.project.rows import columns_of, plain_rows
 from modelcd.project.slicing import PIPELINE, Slice, versions_of
@@ -36,7 +38,7 @@ def fitted(project: Path, model: Model, frame: pd.DataFrame, parameters: Mapping
     if model.train is None:
         return _loaded(project / str(model.artifact))
     arguments: dict[str, Any] = {"parameters": dict(parameters)} if takes_parameters(model.train) else {}
-    with calling("train", project):
+    with calling("train", project), _naming_columns(frame):
         result = model.train(frame, **arguments)
     if not any(callable(getattr(result, method, None)) for method in METHODS):
         raise ProjectError(
@@ -44,6 +46,26 @@ def fitted(project: Path, model: Model, frame: pd.DataFrame, parameters: Mapping
             help="return the fitted estimator: return pipeline.fit(…)",
         )
     return result
+
+
+@contextmanager
+def _naming_columns(frame: pd.DataFrame) -> Iterator[None]:
+    """Say of a column that is asked for and not there that the data lacks it."""
+    known = [str(name) for name in frame.columns]
+    try:
+        yield
+    except KeyError as error:
+        asked = re.findall(r"'([^']*)'", str(error))
+        if not asked or asked[0] in known or not _raised_in_pandas(error):
+            raise
+        raise ProjectError(
+            f"train needs a column {asked[0]!r}, and the data has none", help=nearest(asked[0], known)
+        ) from error
+
+
+def _raised_in_pandas(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(pd.__file__).parent}/" in frames[-1].filename
 
 
 def _loaded(path: Path) -> Any:
