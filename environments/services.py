@@ -16,9 +16,9 @@ from pathlib import Path
 
 import httpx
 import psutil
-from filelock import FileLock
 
 from modelcd.adapters.detached import Detached
+from modelcd.adapters.locks import held
 from modelcd.adapters.traefik import Gateway
 from modelcd.errors import ConfigurationError, RuntimeFailure, UnknownName
 from modelcd.workspace import Workspace, port_is_free
@@ -69,9 +69,10 @@ class Services:
         """
         wanted = list(names)
         folder = self.workspace.path / "services"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "up.lock", timeout=PATIENCE):
+        with held(folder / "up.lock", "starting services", PATIENCE, RuntimeFailure):
             fresh = [name for name in wanted if not self.alive(name)]
+            for name in fresh:
+                self._refuse_taken_ports(name)
             for name in fresh:
                 tell(name)
                 self._start(name)
@@ -124,17 +125,21 @@ class Services:
     def _start(self, name: str) -> None:
         if name == "gateway":
             return self.gateway.start()
-        port = self.workspace.ports.get(name)
-        if port is not None and not port_is_free(port):
-            raise ConfigurationError(
-                f"port {port}, which {name} of this workspace uses, is taken by {holder_of(port)}",
-                help=f"end that process, or choose another port: modelcd up --port {name}={port + 100}",
-            )
         env = {**os.environ, **prefect_settings(self.workspace), "MODELCD_WORKSPACE": str(self.workspace.path)}
         if name == "prefect":
             env.pop("PREFECT_API_URL")
         env.setdefault("OMP_NUM_THREADS", "1")
         self._detached(name).start(self._command(name), env=env, cwd=self.workspace.path)
+
+    def _refuse_taken_ports(self, name: str) -> None:
+        """Raise `ConfigurationError` when somebody else has a port of the service *name*."""
+        for wanted in (name, f"{name}-admin"):
+            port = self.workspace.ports.get(wanted)
+            if port is not None and not port_is_free(port):
+                raise ConfigurationError(
+                    f"port {port}, which {wanted} of this workspace uses, is taken by {holder_of(port)}",
+                    help=f"end that process, or choose another port: modelcd up --port {wanted}={port + 100}",
+                )
 
     def _command(self, name: str) -> list[str]:
         run = [sys.executable, "-m"]

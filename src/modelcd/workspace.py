@@ -75,8 +75,10 @@ def open_workspace(path: Path | None = None) -> Workspace:
             _write(workspace.settings, {"format": FORMAT, "ports": _free_ports()})
         found = _read(workspace.settings)["format"]
     except OSError as error:
+        occupied = isinstance(error, (FileExistsError, NotADirectoryError))
+        why = "there is a file in the way" if occupied else error.strerror or error
         raise ConfigurationError(
-            f"the workspace {workspace.path} cannot be used: {error.strerror or error}",
+            f"the workspace {workspace.path} cannot be used: {why}",
             help="give another folder with --workspace or MODELCD_WORKSPACE, or free space and permissions there",
         ) from error
     if found != FORMAT:

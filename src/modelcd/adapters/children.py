@@ -295,14 +295,15 @@ def _value(answer: Mapping[str, Any]) -> Any:
 def _without_result(command: str, status: int, memory: int, output: str) -> ChildError:
     if "No module named modelcd" in output or "No module named 'modelcd'" in output:
         return ChildError(f"{command} cannot run: modelcd is not installed for this Python", help=_tail(output))
+    silent = "it printed nothing; does the project's code, or what it imports, call os._exit or abort?"
     if status < 0:
+        silent = "it printed nothing; somebody ended it, or the machine was out of memory (see dmesg)"
         how = f"was ended by {signal.Signals(-status).name}"
         if memory:
             how += f" (its memory budget was {memory:,} MB)"
     else:
         how = f"ended by itself (exit status {status})"
-    advice = _tail(output) or "it printed nothing; does the project's code, or what it imports, call os._exit or abort?"
-    return ChildError(f"{command} {how} and left no result", help=advice)
+    return ChildError(f"{command} {how} and left no result", help=_tail(output) or silent)
 
 
 def _tail(output: str, lines: int = 12) -> str:

@@ -138,6 +138,11 @@ def run(arguments: list[str] | None = None) -> NoReturn:
             raise
         tell_error(error, as_json)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        tell_error(_of_the_system(error), as_json)
+        sys.exit(3)
     except Exception as error:
         if debug:
             raise
@@ -157,6 +162,15 @@ def tell_error(error: ModelcdError, as_json: bool = False) -> None:
     if error.help:
         indented = error.help.strip().replace("\n", "\n        ")
         click.echo(f"  help: {indented}", err=True)
+
+
+def _of_the_system(error: OSError) -> ModelcdError:
+    """Say what the operating system refused, and where."""
+    where = f" ({error.filename})" if error.filename else ""
+    return ModelcdError(
+        f"the system refused: {error.strerror or error}{where}",
+        help="see whether the disk is full and whether this user may write there, then run again",
+    )
 
 
 def _usage(error: click.ClickException) -> str:

@@ -75,7 +75,9 @@ def calling(what: str, project: Path) -> Iterator[None]:
     except (MemoryError, ModelcdError):
         raise
     except SystemExit as error:
-        raise ChildError(f"{what} called exit({'' if error.code is None else error.code})") from error
+        where = location(error, project)
+        called = f"{what} called exit({'' if error.code is None else error.code})"
+        raise ChildError(called + (f" ({where})" if where else ""), help=_context(error, project)) from error
     except BaseException as error:
         where = location(error, project)
         said = " ".join(str(error).split())

@@ -141,7 +141,12 @@ def find_data(walk: Walk) -> Finding:
             f"no file matches {walk.spec['data']['pattern']}",
             help="put data there, or change Dataset(...) in pipeline.py",
         )
-    return Finding("data", Verdict.PASS, f"{len(files)} files, digest {walk.data['digest'][:12]}", {"files": files})
+    return Finding(
+        "data",
+        Verdict.PASS,
+        f"{len(files)} file{'s' * (len(files) != 1)}, digest {walk.data['digest'].removeprefix('sha256:')[:12]}",
+        {"files": files},
+    )
 
 
 def known_version(walk: Walk) -> ModelVersion | None:
@@ -246,15 +251,14 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
         challenger = start(walk.version.number, walk.version.digest, walk.artifact, walk.interpreter)
         rival = None
         if champion is not None and champion.version != walk.version.number:
+            _champion_can_be_asked(walk, champion)
             # A server of its own: the champion in production has users to answer.
             rival = start(champion.version, champion.digest, Path(champion.artifact), champion.interpreter)
         rows = _holdout(walk, walk.artifact)
         scores = {"challenger": validate.score(walk.env, challenger, rows)}
         findings.append(validate.pace(walk.env, challenger, rows, walk.acceptance.p99))
         if champion is not None and rival is not None:
-            known = {column.name for column in read_manifest(Path(champion.artifact)).inputs}
-            asked = [{name: value for name, value in row.items() if name in known} for row in rows]
-            scores["champion"] = validate.score(walk.env, rival, asked)
+            scores["champion"] = validate.score(walk.env, rival, _holdout(walk, Path(champion.artifact)))
     _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores["challenger"][: validate.GOLDEN]})
     left = _leave(walk, "scores.json", scores)
     checked = walk.call("gates", walk.budgets.data, data=walk.prepared["data"], scores=left)
@@ -269,6 +273,18 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
 def _scratch(walk: Walk, servers: ExitStack, version: int, digest: str, artifact: Path, interpreter: str) -> Instance:
     unit = Unit(f"gates/{walk.model}", walk.model, version, digest, artifact, interpreter=interpreter)
     return servers.enter_context(validate.running(walk.env, unit))
+
+
+def _champion_can_be_asked(walk: Walk, champion: Candidate) -> None:
+    """Raise `ProjectError` when the data lack a column that the champion needs."""
+    inputs = [column.name for column in read_manifest(Path(champion.artifact)).inputs]
+    lacking = [name for name in inputs if name not in walk.prepared["columns"]]
+    if lacking:
+        raise ProjectError(
+            f"the data have no column {lacking[0]!r}, which version {champion.version} in production needs:"
+            " the two cannot be compared on the same rows",
+            help="bring the column back; a new version need not learn from it",
+        )
 
 
 def _holdout(walk: Walk, artifact: Path) -> list[Mapping[str, Any]]:
