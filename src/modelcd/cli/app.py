@@ -78,6 +78,25 @@ Every command explains itself: modelcd deliver --help
 EPILOG = "Exit codes: 0 done, 1 the answer is no, 2 used wrongly, 3 could not find out."
 
 
+class Taught(click.Command):
+    """A command whose help begins with an example: what stands after `\\b` in its docstring."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        text, _, example = (self.help or "").partition("\b\n")
+        example, _, more = example.partition("\n\n")
+        for line in example.strip().splitlines():
+            formatter.write(f"  {line.strip()}\n")
+        formatter.write_paragraph()
+        self.format_usage(ctx, formatter)
+        for paragraph in (text, more):
+            if paragraph.strip():
+                formatter.write_paragraph()
+                with formatter.indentation():
+                    formatter.write_text(paragraph.strip())
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+
 class Lazy(click.Group):
     """A group whose commands are imported when they are called, not when they are listed."""
 

@@ -19,6 +19,7 @@ from types import ModuleType
 
 import click
 
+from modelcd.cli.app import Taught
 from modelcd.cli.project import copy_project, remember
 from modelcd.cli.tables import table
 from modelcd.cli.traffic import Traffic
@@ -29,7 +30,7 @@ MONTHS = range(2, 7)
 """The months of live traffic; more than a demo gets through."""
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.option("--into", type=click.Path(path_type=Path), default=Path("modelcd-demo"), help="The folder to make.")
 @click.option("--rate", default=100.0, show_default=True, help="Requests a second of live traffic.")
 def demo(into: Path, rate: float) -> None:

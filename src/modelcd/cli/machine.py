@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from modelcd.cli.app import Taught
+
 if TYPE_CHECKING:
     from modelcd.workspace import Workspace
 
@@ -17,7 +19,7 @@ PAGES = {
 }
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.option("--port", "ports", multiple=True, metavar="NAME=PORT", help="Use another port from now on.")
 def up(ports: tuple[str, ...]) -> None:
     """Start what the workspace needs: the gateway, Prefect, the control API with its reconciler.
@@ -44,7 +46,7 @@ def up(ports: tuple[str, ...]) -> None:
     _addresses(workspace)
 
 
-@click.command()
+@click.command(cls=Taught)
 def down() -> None:
     """End everything that the workspace runs: models, gateway, Prefect, control.
 
@@ -59,7 +61,7 @@ def down() -> None:
     click.echo(f"ended: {', '.join(ended)}" if ended else "nothing was running")
 
 
-@click.command()
+@click.command(cls=Taught)
 def ui() -> None:
     """Give the addresses of the pages of Prefect and MLflow; MLflow's server is started by this.
 
@@ -74,7 +76,7 @@ def ui() -> None:
     _addresses(workspace, "mlflow")
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.

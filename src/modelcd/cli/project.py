@@ -11,13 +11,14 @@ from pathlib import Path
 
 import click
 
+from modelcd.cli.app import Taught
 from modelcd.errors import ModelcdError, UsageError
 
 SCAFFOLD = Path(__file__).with_name("scaffold")
 NOT_COPIED = {"__pycache__", ".pytest_cache", "data", "variants"}
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("name")
 @click.option("--into", type=click.Path(path_type=Path), help="The folder to make (default: the name).")
 def init(name: str, into: Path | None) -> None:
@@ -43,7 +44,7 @@ def init(name: str, into: Path | None) -> None:
     click.echo(f"{folder} is a model project. Go on:\n  cd {folder}\n  modelcd check\n  modelcd deliver")
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("project", type=click.Path(path_type=Path), default=Path())
 def check(project: Path) -> None:
     """Say what is wrong with the machine or the project, and how to put it right.

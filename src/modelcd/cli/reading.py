@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from modelcd.cli.app import emit
+from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, lasted, table
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, times absolute.")
@@ -19,7 +19,7 @@ def _control() -> Any:
     return connect()
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model", default="")
 @JSON
 def status(model: str, as_json: bool) -> None:
@@ -48,7 +48,7 @@ def _under_way(release: dict[str, Any] | None) -> str:
     return f"{release['release']}: version {release['version']} at {release['share']:g} %{held}; {reason}"
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @click.option("--in", "environment", default="", help="Only this environment.")
 @click.option("--all", "everything", is_flag=True, help="Deliveries and staging too.")
@@ -84,7 +84,7 @@ def _matters(line: dict[str, Any]) -> bool:
     return str(line["ending"]) not in ("promoted", "rolled back", "")
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @JSON
 def versions(model: str, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def versions(model: str, as_json: bool) -> None:
     click.echo(table(("version", "built", "rows", "data", "commit", "digest", "gates", "serves"), rows))
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @click.argument("old", type=int)
 @click.argument("new", type=int)
@@ -141,7 +141,7 @@ def diff(model: str, old: int, new: int, as_json: bool) -> None:
     click.echo("\n".join(f"  {line}" for line in found["code"]) or "  the same")
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("release")
 @JSON
 def explain(release: str, as_json: bool) -> None:
@@ -171,7 +171,7 @@ def explain(release: str, as_json: bool) -> None:
         click.echo('  Try again: modelcd deliver --again "why"')
 
 
-@click.command()
+@click.command(cls=Taught)
 def verify() -> None:
     """Check that no record of the journal was changed, removed or reordered.
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from modelcd.cli.app import emit
+from modelcd.cli.app import Taught, emit
 from modelcd.errors import UsageError
 
 IN = click.option("--in", "environment", default="production", show_default=True, help="The environment.")
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @click.argument("rows", default="-")
 @IN
@@ -30,7 +30,7 @@ def predict(model: str, rows: str, environment: str) -> None:
     emit(connect().predict(model, _rows(rows), environment))
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @click.argument("labels", nargs=-1)
 @IN
@@ -48,7 +48,7 @@ def feedback(model: str, labels: tuple[str, ...], environment: str) -> None:
     emit(connect().feedback(model, pairs, environment))
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @click.argument("version", type=int)
 @IN
