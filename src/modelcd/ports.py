@@ -62,7 +62,7 @@ class Registry(Protocol):
     """The versions of models with their artifacts, lineage and aliases."""
 
     def add(self, build: Build) -> ModelVersion:
-        """Register *build*; the same training digest again returns the version that is there."""
+        """Register *build*; the same training digest again returns the version that is there, with new metrics kept."""
         ...
 
     def versions(self, model: str) -> list[ModelVersion]:

@@ -119,9 +119,10 @@ class MemoryRegistry:
         """Register *build*; the same training digest again returns the version that is there."""
         with self._lock:
             known = self._versions.setdefault(build.model, [])
-            for version in known:
+            for place, version in enumerate(known):
                 if version.lineage.training == build.lineage.training:
-                    return self._named(version)
+                    known[place] = replace(version, metrics={**version.metrics, **build.metrics})
+                    return self._named(known[place])
             version = ModelVersion(
                 model=build.model,
                 number=len(known) + 1,

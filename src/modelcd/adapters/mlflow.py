@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ class MlflowRegistry:
         self._opening = threading.Lock()
 
     def add(self, build: Build) -> ModelVersion:
-        """Register *build*; the same training digest again returns the version that is there.
+        """Register *build*; the same training digest again returns the version that is there, with new metrics kept.
 
         Raises `RegistryError` when the folder is not what the build's digest says.
         """
@@ -71,7 +71,7 @@ class MlflowRegistry:
             client = self._opened()
             for version in self._versions(client, build.model):
                 if version.lineage.training == build.lineage.training:
-                    return version
+                    return self._measured(client, version, build.metrics)
             _check(build.artifact, build.digest, f"the build of {build.model}")
             _ensure_model(client, build.model)
             run = client.create_run(self._experiment(client, build.model), tags=_run_tags(build))
@@ -158,6 +158,19 @@ class MlflowRegistry:
         for at in range(0, max(len(metrics), len(params)), _BATCH):
             client.log_batch(run, metrics=metrics[at : at + _BATCH], params=params[at : at + _BATCH])
         client.log_inputs(run, datasets=[_data_set(build)])
+
+    def _measured(self, client: MlflowClient, version: ModelVersion, metrics: Mapping[str, float]) -> ModelVersion:
+        """Keep *metrics* that were not known when *version* was registered."""
+        merged = {**version.metrics, **metrics}
+        if merged == dict(version.metrics):
+            return version
+        from mlflow.entities import Metric
+
+        found, now = client.get_model_version(slug(version.model), str(version.number)), int(time.time() * 1000)
+        new = [Metric(name, value, now, 0) for name, value in _named(metrics).items()]
+        client.log_batch(found.run_id, metrics=new[:_BATCH])
+        client.set_model_version_tag(found.name, found.version, METRICS, json.dumps(merged, sort_keys=True))
+        return replace(version, metrics=merged)
 
     def _register(self, client: MlflowClient, run: mlflow.entities.Run, build: Build) -> int:
         identity = run.info.run_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Walk:
     version: ModelVersion | None = None
     artifact: Path | None = None
     snapshot: str = ""
+    build: Build | None = None
     reused: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -215,8 +216,8 @@ def train(walk: Walk) -> Finding:
         data_from=str(walk.prepared.get("from", "")),
         data_until=str(walk.prepared.get("until", "")),
     )
-    build = Build(walk.model, out, digest_of(out), lineage)
-    version = walk.env.registry.add(build)
+    walk.build = Build(walk.model, out, digest_of(out), lineage)
+    version = walk.env.registry.add(walk.build)
     _take(walk, version, walk.env.registry.fetch(walk.model, version.number))
     return Finding(
         "train", Verdict.PASS, f"version {version.number} in {result['seconds']:.1f} s", {"digest": version.digest}
@@ -263,6 +264,8 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     left = _leave(walk, "scores.json", scores)
     checked = walk.call("gates", walk.budgets.data, data=walk.prepared["data"], scores=left)
     walk.metrics = checked["metrics"]
+    if walk.build is not None:
+        walk.env.registry.add(replace(walk.build, metrics=walk.metrics))
     findings += [read_finding(plain) for plain in checked["findings"]]
     if not checked["findings"]:
         findings.append(Finding("gates", Verdict.ERROR, 'no gates: add gates=[Gate("roc_auc").at_least(0.8)]'))

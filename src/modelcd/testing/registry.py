@@ -90,6 +90,15 @@ class RegistryContract(_Builds):
 
         assert registry.add(given) == registry.add(given)
 
+    def test_metrics_that_were_measured_later_are_kept_with_the_version(
+        self, registry: Registry, build: Builder
+    ) -> None:
+        given = build()
+        registry.add(given)
+        registry.add(replace(given, metrics={"log_loss": 0.25}))
+
+        assert registry.versions(MODEL)[0].metrics == {**given.metrics, "log_loss": 0.25}
+
     def test_the_same_training_again_has_its_aliases(self, registry: Registry, build: Builder) -> None:
         given = build()
         registry.point(MODEL, "production", registry.add(given).number)
