@@ -268,6 +268,7 @@ def add(one: Counters, other: Counters) -> Counters:
         failures=one.failures + other.failures,
         latency=tuple(a + b for a, b in zip(one.latency, other.latency, strict=True)),
         rescued=one.rescued + other.rescued,
+        epoch=other.epoch or one.epoch,
     )
 
 
@@ -278,6 +279,7 @@ def counters_plain(counters: Counters) -> dict[str, Any]:
         "failures": counters.failures,
         "rescued": counters.rescued,
         "latency": {str(k): n for k, n in enumerate(counters.latency) if n},
+        **({"epoch": counters.epoch} if counters.epoch else {}),
     }
 
 
@@ -286,4 +288,5 @@ def counters_from(plain: Mapping[str, Any]) -> Counters:
     latency = list(Counters().latency)
     for bucket, count in plain["latency"].items():
         latency[int(bucket)] = int(count)
-    return Counters(int(plain["requests"]), int(plain["failures"]), tuple(latency), int(plain["rescued"]))
+    epoch = str(plain.get("epoch", ""))
+    return Counters(int(plain["requests"]), int(plain["failures"]), tuple(latency), int(plain["rescued"]), epoch)

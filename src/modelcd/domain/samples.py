@@ -21,24 +21,32 @@ class Counters:
 
     `requests` and `failures` are by assignment: answers of 499 (the client left) are in neither; failures are
     answers other than 2xx and 3xx, and answers cut in mid-body.  `latency` has `BUCKETS` plain (not cumulative)
-    counts.  `rescued` of the failures were answered by the fallback, so no user saw them.
+    counts.  `rescued` of the failures were answered by the fallback, so no user saw them.  `epoch` names the life of
+    the counter that this was read from: after a restart it is another one, however far the new counts have come.
     """
 
     requests: int = 0
     failures: int = 0
     latency: tuple[int, ...] = (0,) * BUCKETS
     rescued: int = 0
+    epoch: str = ""
 
     def since(self, earlier: Counters) -> Counters:
         """Return what was counted after *earlier*; counters that began anew count from zero."""
-        if self.requests < earlier.requests or self.failures < earlier.failures:
+        if self.began_after(earlier):
             return self
         return Counters(
             requests=self.requests - earlier.requests,
             failures=self.failures - earlier.failures,
             latency=tuple(max(0, b - a) for a, b in zip(earlier.latency, self.latency, strict=True)),
             rescued=max(0, self.rescued - earlier.rescued),
+            epoch=self.epoch,
         )
+
+    def began_after(self, earlier: Counters) -> bool:
+        """Say whether these counters began anew after *earlier*: another epoch shows it, and so does a decrease."""
+        restarted = bool(self.epoch and earlier.epoch) and self.epoch != earlier.epoch
+        return restarted or self.requests < earlier.requests or self.failures < earlier.failures
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def _block(
     for version in (release.champion, release.version):
         before, after = release.counted.get(version, Counters()), counters.get(version, Counters())
         counted[version] = after.since(before)
-        if counted[version] is after and before.requests:
+        if after.began_after(before) and before.requests:
             anew.append(str(version))
     block = Block(endpoint.wanted.revision, release.step, counted[release.champion], counted[release.version], labels)
     return block, counted, anew

@@ -17,6 +17,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from modelcd.errors import MetricsError
 
 _REQUESTS = "traefik_service_requests_total"
 _LATENCY = "traefik_service_request_duration_seconds_bucket"
+_STARTED = re.compile(r"^process_start_time_seconds (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _EDGES = {**{edge: place for place, edge in enumerate(LATENCY_GRID)}, float("inf"): BUCKETS - 1}
 _GONE = "499"
@@ -52,8 +54,17 @@ class TraefikMetrics:
             page = client.get("/metrics").raise_for_status().text
         versions = {leaf.version for leaf in leaves if leaf and leaf.endpoint == endpoint}
         cuts = self._cuts.read()
-        counted = parse(endpoint, page)
-        return {version: _with_cuts(counted, cuts, Leaf(endpoint, version, Leg.MAIN)) for version in sorted(versions)}
+        counted, epoch = parse(endpoint, page), epoch_of(page)
+        return {
+            version: replace(_with_cuts(counted, cuts, Leaf(endpoint, version, Leg.MAIN)), epoch=epoch)
+            for version in sorted(versions)
+        }
+
+
+def epoch_of(page: str) -> str:
+    """Return when the Traefik that wrote *page* began: counters of another one cannot be compared with its."""
+    found = _STARTED.search(page)
+    return found.group(1) if found else ""
 
 
 def parse(endpoint: str, page: str) -> dict[int, Counters]:
