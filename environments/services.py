@@ -11,6 +11,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import psutil
 from modelcd.adapters.detached import Detached
 from modelcd.adapters.locks import held
 from modelcd.adapters.traefik import Gateway
-from modelcd.errors import ConfigurationError, RuntimeFailure, UnknownName
+from modelcd.errors import ConfigurationError, Refused, RuntimeFailure, UnknownName
 from modelcd.workspace import Workspace, port_is_free
 
 QUIET = {
@@ -48,10 +50,12 @@ def prefect_settings(workspace: Workspace) -> dict[str, str]:
         "PREFECT_API_URL": f"http://127.0.0.1:{workspace.ports['prefect']}/api",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PREFECT_RUNNER_SERVER_ENABLE": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_CLIENT_MAX_RETRIES": "2",
+        "PREFECT_CLIENT_MAX_RETRIES": "1",
+        "PREFECT_API_REQUEST_TIMEOUT": "15",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
 
@@ -68,29 +72,60 @@ class Services:
         Raises `ConfigurationError` for a port that somebody else has, `RuntimeFailure` with the newest log lines.
         """
         wanted = list(names)
-        folder = self.workspace.path / "services"
-        with held(folder / "up.lock", "starting services", PATIENCE, RuntimeFailure):
-            fresh = [name for name in wanted if not self.alive(name)]
-            for name in fresh:
-                self._refuse_taken_ports(name)
-            for name in fresh:
-                tell(name)
-                self._start(name)
-        deadline = time.monotonic() + PATIENCE
-        for name in wanted:
-            self._await(name, deadline)
+        with self._changing():
+            self._ended.unlink(missing_ok=True)
+            self._start_missing(wanted, tell)
+        self._await_all(wanted)
+
+    def again(self, names: Iterable[str]) -> None:
+        """Start those of *names* that died; raises `Refused` after `down`, and what `up` raises."""
+        wanted = list(names)
+        with self._changing():
+            if self._ended.exists():
+                raise Refused(
+                    f"the workspace {self.workspace.path} was ended by `modelcd down`; nothing is lost",
+                    help="modelcd up: what served serves again, and a release under way goes on where it stood",
+                )
+            self._start_missing(wanted)
+        self._await_all(wanted)
 
     def down(self) -> list[str]:
-        """End every service, and return the names of those that ran; first the one that starts others again."""
-        ended = []
-        for name in sorted((*EVERYTHING, *ON_DEMAND), key=lambda name: name != "control"):
-            if self.alive(name):
-                ended.append(name)
-            if name == "gateway":
-                self.gateway.stop()
-            else:
-                self._detached(name).stop()
-        return ended
+        """End every service and return the names of those that ran; nobody but `up` starts one again."""
+        with self._changing():
+            self._ended.touch()
+        names = (*EVERYTHING, *ON_DEMAND)
+        ran = [name for name in names if self.alive(name)]
+        self._stop("control")
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._stop, names))
+        return ran
+
+    @property
+    def _ended(self) -> Path:
+        return self.workspace.path / "services" / "ended"
+
+    def _changing(self) -> AbstractContextManager[None]:
+        lock = self.workspace.path / "services" / "up.lock"
+        return held(lock, "starting services", PATIENCE, RuntimeFailure)
+
+    def _start_missing(self, names: Iterable[str], tell: Callable[[str], None] = lambda _: None) -> None:
+        fresh = [name for name in names if not self.alive(name)]
+        for name in fresh:
+            self._refuse_taken_ports(name)
+        for name in fresh:
+            tell(name)
+            self._start(name)
+
+    def _await_all(self, names: Iterable[str]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        for name in names:
+            self._await(name, deadline)
+
+    def _stop(self, name: str) -> None:
+        if name == "gateway":
+            self.gateway.stop()
+        else:
+            self._detached(name).stop()
 
     def alive(self, name: str) -> bool:
         """Say whether the process of the service *name* lives."""

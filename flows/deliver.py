@@ -107,7 +107,7 @@ def _deliver(
     # The registry's library takes seconds to import, and is needed only once the children have done their work.
     threading.Thread(target=production.registry.versions, args=(walk.model,), daemon=True).start()
     try:
-        with production.journal.exclusive(stream_of(walk.model)):
+        with production.journal.exclusive(stream_of(walk.model), 1.0):
             walk.builds = build.read_builds(production, walk.model)
             build.open_delivery(walk, reason=reason, trigger=trigger)
             return _recorded(walk, lambda: _walk(walk, services, staging, production, again, new_data))
@@ -162,7 +162,7 @@ def _walk(
                 return {"ending": "stopped", "why": f"{name}: {finding.reason}", "version": _number(walk)}
     _leave(walk)
     candidate = build.prove(walk)
-    _stage(walk, staging, candidate)
+    _stage(walk, services, staging, candidate)
     finding = _checked(walk, "acceptance", lambda: build.accept_staged(walk, staging))
     if finding.verdict is not Verdict.PASS:
         why = f"acceptance: {finding.reason}"
@@ -224,13 +224,13 @@ def _quietly(outcome: Outcome, name: str, check: Callable[[], Finding]) -> None:
         outcome.of(lambda: step(name, check))
 
 
-def _stage(walk: build.Walk, staging: Environment, candidate: Candidate) -> None:
+def _stage(walk: build.Walk, services: Services, staging: Environment, candidate: Candidate) -> None:
     def run() -> Finding:
         watch = Watch(staging.stream(walk.model))
         if watch.refresh(staging).champion == candidate.version:
             return Finding("staging", Verdict.PASS, f"version {candidate.version} is staged already")
         watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", "to be accepted again")
-        release = drive(staging, watch, actor=walk.actor)
+        release = drive(staging, watch, actor=walk.actor, revive=partial(services.again, ["gateway"]))
         verdict = Verdict.PASS if release.ending is Ending.PROMOTED else Verdict.FAIL
         return Finding("staging", verdict, str(release.closing.get("reason", "")), {"release": release.id})
 
@@ -321,7 +321,7 @@ def _drive(env: Environment, watch: Watch, who: str, services: Services) -> Rele
         def moved(now: Release, rung: int = rung) -> bool:
             return now.step != rung
 
-        revive = partial(services.up, ["gateway"])
+        revive = partial(services.again, ["gateway"])
         before = release
         release = step(name, partial(drive, env, watch, actor=who, tell=look, revive=revive, until=moved))
         if release.ending is None and release.step == before.step:

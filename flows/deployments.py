@@ -7,8 +7,10 @@ environment.  A project delivered while it runs is taken in within seconds.
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
+from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.types.entrypoint import EntrypointType
 
@@ -19,6 +21,9 @@ from modelcd.workspace import Workspace, open_workspace
 
 SCHEDULE = "0 5 * * *"
 """When a project that says nothing else is looked at for new data: every day at five."""
+
+PATIENCE = 120.0
+"""Seconds that Prefect's server may take until it answers."""
 
 LOOK_EVERY = 5.0
 """Seconds between two looks for new projects."""
@@ -38,6 +43,7 @@ def projects(workspace: Workspace) -> dict[str, str]:
 
 async def serve(workspace: Workspace) -> None:
     """Serve one deployment a project, for ever."""
+    await _server()
     runner = Runner(name="modelcd", pause_on_shutdown=False, limit=1)
     running = asyncio.create_task(runner.start())
     served: dict[str, str] = {}
@@ -55,6 +61,16 @@ async def serve(workspace: Workspace) -> None:
                 served[model] = project
         await asyncio.wait([running], timeout=LOOK_EVERY)
     await running
+
+
+async def _server() -> None:
+    """Wait for Prefect's server, which may be starting; gives up after `PATIENCE` seconds."""
+    async with get_client() as client:
+        deadline = time.monotonic() + PATIENCE
+        while (trouble := await client.api_healthcheck()) is not None:
+            if time.monotonic() > deadline:
+                raise trouble
+            await asyncio.sleep(0.2)
 
 
 if __name__ == "__main__":

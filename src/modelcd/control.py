@@ -97,7 +97,13 @@ class Control:
     def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
         from modelcd.environments.services import FOR_FLOWS, Services, prefect_settings
 
-        Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
+        try:
+            Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
+        except ModelcdError:
+            if name != "rollback":
+                raise
+            # The way back needs the gateway and nothing else; the flow runs without its pages then.
+            Services(self.workspace).up(("gateway",), tell=self.starting)
         for key, value in prefect_settings(self.workspace).items():
             os.environ.setdefault(key, value)
         from modelcd.flows.run import run_flow
@@ -137,10 +143,14 @@ class Control:
 
         ended = Services(self.workspace).down()
         runtime = self._environment("production").runtime
-        for instance in runtime.instances():
-            if instance.alive:
-                ended.append(instance.id)
-            runtime.stop(instance.id)
+        places = {instance.place for instance in runtime.instances()} | {e.stream for e in self._endpoints()}
+        for place in sorted(places):
+            # Without a gateway no further tick gets so far as to start anything; one under way may have.
+            with self._journal.exclusive(place, 30.0):
+                for instance in runtime.instances(place):
+                    if instance.alive:
+                        ended.append(instance.id)
+                    runtime.stop(instance.id)
         return ended
 
     def url(self, model: str, environment: str = "production") -> str:
@@ -271,6 +281,9 @@ class Control:
 
     def _project(self, project: str | Path) -> Path:
         path = Path(project).expanduser().resolve()
+        if not path.is_dir():
+            near = [folder.name for folder in path.parent.glob("*/") if (folder / "pipeline.py").is_file()]
+            raise UnknownName("project folder", str(project), near, help="" if near else "modelcd init NAME makes one")
         if not (path / "pipeline.py").is_file():
             raise UsageError(f"there is no pipeline.py in {path}", help="make a project with: modelcd init NAME")
         return path

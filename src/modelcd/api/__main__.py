@@ -32,8 +32,8 @@ def reconcile(workspace: Workspace, stop: threading.Event) -> None:
     while not stop.wait(ROUND_EVERY):
         try:
             reconciler.round()
-        except ModelcdError as error:
-            say(error.message)
+        except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
+            say(_told(error))
 
 
 def revive(workspace: Workspace, stop: threading.Event) -> None:
@@ -47,9 +47,13 @@ def revive(workspace: Workspace, stop: threading.Event) -> None:
         if dead:
             say(f"starting again: {', '.join(dead)}")
             try:
-                services.up(dead)
-            except ModelcdError as error:
-                say(error.message)
+                services.again(dead)
+            except Exception as error:  # as above
+                say(_told(error))
+
+
+def _told(error: Exception) -> str:
+    return error.message if isinstance(error, ModelcdError) else f"{type(error).__name__}: {error}"
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -136,7 +137,7 @@ def drive(
     """Tick until the newest release has ended, waits for a person, or is *until*; returns it as it stands.
 
     What cannot be read for a while is tried again, with *revive* in between; after `PATIENCE` seconds the error is
-    raised and the release is left, in a safe state, to whoever ticks next.
+    raised, as is at once what *revive* refuses, and the release is left, in a safe state, to whoever ticks next.
     """
     trouble_since = None
     while True:
@@ -150,7 +151,8 @@ def drive(
             trouble_since = trouble_since or now
             if (now - trouble_since).total_seconds() > PATIENCE:
                 raise
-            revive()
+            with contextlib.suppress(CannotTell, Busy):
+                revive()
             env.clock.sleep(TICK_EVERY)
             continue
         release = watch.endpoint.releases[-1]
