@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
+from modelcd.domain.delivery import Builds, fold_builds, stream_of
+from modelcd.domain.records import Entry
 from modelcd.environment import Environment
-from modelcd.errors import Busy, CannotTell, ModelcdError
+from modelcd.errors import Busy, ModelcdError
 from modelcd.steps.tick import Watch, tick
 
 ACTOR = "reconciler"
+
+BUILDS = stream_of("").rstrip("/")
 
 SILENCE = 3.0
 """Seconds without a record after which a release under way has nobody who drives it."""
@@ -23,29 +28,52 @@ class Reconciler:
     environments: dict[str, Environment]
     say: Callable[[str], None]
     watches: dict[str, Watch] = field(default_factory=dict)
+    builds: dict[str, Builds] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
 
     def round(self) -> None:
         """Look at every endpoint once."""
         journal = next(iter(self.environments.values())).journal
         for stream in journal.streams():
-            env = self.environments.get(stream.split("/", 1)[0])
-            if env is not None:
-                self._one(env, self.watches.setdefault(stream, Watch(stream)))
+            place = stream.split("/", 1)[0]
+            if place == BUILDS:
+                self._guarded(stream, partial(self._left_behind, stream))
+            elif place in self.environments:
+                watch = self.watches.setdefault(stream, Watch(stream))
+                self._guarded(stream, partial(self._one, self.environments[place], watch))
 
-    def _one(self, env: Environment, watch: Watch) -> None:
+    def _guarded(self, stream: str, look: Callable[[], None]) -> None:
+        """Call *look*; trouble with one stream is said and keeps no other from being looked after."""
         try:
-            endpoint = watch.refresh(env)
-            if endpoint.open is not None and _age(endpoint.changed, env.clock.now()) < SILENCE:
-                return
-            tick(env, watch, actor=ACTOR)
-            self.troubles.pop(watch.stream, None)
+            look()
+            self.troubles.pop(stream, None)
         except Busy:
             return
-        except (CannotTell, ModelcdError) as error:
-            if self.troubles.get(watch.stream) != error.message:
-                self.troubles[watch.stream] = error.message
-                self.say(f"{watch.stream}: {error.message}")
+        except Exception as error:
+            told = error.message if isinstance(error, ModelcdError) else f"{type(error).__name__}: {error}"
+            if self.troubles.get(stream) != told:
+                self.troubles[stream] = told
+                self.say(f"{stream}: {told}")
+
+    def _one(self, env: Environment, watch: Watch) -> None:
+        endpoint = watch.refresh(env)
+        if endpoint.open is not None and _age(endpoint.changed, env.clock.now()) < SILENCE:
+            return
+        tick(env, watch, actor=ACTOR)
+
+    def _left_behind(self, stream: str) -> None:
+        """Close a delivery whose driver is gone: it cannot be gone on with, only begun anew."""
+        env = next(iter(self.environments.values()))
+        seen = self.builds.setdefault(stream, Builds(stream))
+        seen = self.builds[stream] = fold_builds(seen, env.journal.read(stream, after=seen.seq))
+        if seen.open is None:
+            return
+        with env.journal.exclusive(stream):
+            seen = fold_builds(seen, env.journal.read(stream, after=seen.seq))
+            if seen.open is not None:
+                body = {"ending": "interrupted", "why": "its driver ended without a word"}
+                entry = Entry("closed", env.clock.now().isoformat(), ACTOR, seen.open.id, body)
+                env.journal.append(stream, seen.seq, [entry])
 
 
 def _age(since: str, now: datetime) -> float:
