@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from modelcd.cli.app import emit
+from modelcd.cli.app import Taught, emit
+from modelcd.errors import ModelcdError
 
 ENVIRONMENT = click.option("--to", "environment", default="production", show_default=True, help="The environment.")
 IN = click.option("--in", "environment", default="production", show_default=True, help="The environment.")
@@ -17,8 +23,12 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome a
 PROJECT = click.argument("project", type=click.Path(path_type=Path), default=Path())
 GOOD = ("promoted", "nothing new")
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
+LAST_WORDS = 3.0
+"""Seconds that what runs inside a command has for its own ending, once everything was said."""
 
-@click.command()
+
+@click.command(cls=Taught)
 @PROJECT
 @click.option("--reason", default="", help="Why; it stands in the history.")
 @click.option("--again", default="", metavar="REASON", help="Try a version again that was rejected, and why.")
@@ -33,7 +43,7 @@ def deliver(project: Path, reason: str, again: str, as_json: bool) -> None:
     _run(as_json, lambda control: control.deliver(project, reason=reason, again=again))
 
 
-@click.command()
+@click.command(cls=Taught)
 @PROJECT
 @JSON
 def retrain(project: Path, as_json: bool) -> None:
@@ -45,7 +55,7 @@ def retrain(project: Path, as_json: bool) -> None:
     _run(as_json, lambda control: control.retrain(project))
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @click.argument("version", type=int)
 @ENVIRONMENT
@@ -61,7 +71,7 @@ def promote(model: str, version: int, environment: str, reason: str, again: str,
     _run(as_json, lambda c: c.promote(model, version, environment, reason=reason, again=again))
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @IN
 @click.option("--version", "to", type=int, help="The version to go back to (default: the one before).")
@@ -76,7 +86,7 @@ def rollback(model: str, environment: str, to: int | None, reason: str, as_json:
     _run(as_json, lambda c: c.rollback(model, environment, to=to, reason=reason), good=("promoted", "rolled back"))
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @IN
 @click.option("--reason", default="", help="Why; it stands in the history.")
@@ -92,7 +102,7 @@ def hold(model: str, environment: str, reason: str) -> None:
     click.echo(f"release {release['release']} is held at {release['share']:g} %; go on: modelcd resume {model}")
 
 
-@click.command()
+@click.command(cls=Taught)
 @click.argument("model")
 @IN
 def resume(model: str, environment: str) -> None:
@@ -112,13 +122,14 @@ def _run(as_json: bool, verb: Callable[[Any], dict[str, Any]], good: tuple[str, 
     from modelcd.control import Control
     from modelcd.workspace import open_workspace
 
+    logging.raiseExceptions = False  # Prefect's log handler says on stderr when its server cannot be told
     progress = Progress()
     control = Control(open_workspace(), progress, progress.starting)
     try:
-        told = verb(control)
-    except KeyboardInterrupt:
-        progress.close()
-        interrupted(control)
+        with _signals(progress, control):
+            told = verb(control)
+    except ModelcdError as error:
+        _be_gone_soon(control, error.exit_code)
         raise
     finally:
         progress.close()
@@ -126,7 +137,48 @@ def _run(as_json: bool, verb: Callable[[Any], dict[str, Any]], good: tuple[str, 
         emit(told)
     else:
         click.echo(outcome(told))
-    sys.exit(0 if told["ending"] in good else 1)
+    code = 0 if told["ending"] in good else 1
+    _be_gone_soon(control, code)
+    sys.exit(code)
+
+
+@contextmanager
+def _signals(progress: Any, control: Any) -> Iterator[None]:
+    """Answer Ctrl-C and SIGTERM: say where things stand and be gone soon; the second time at once."""
+    code = 0
+
+    def stop(number: int, _: object) -> None:
+        nonlocal code
+        code = 128 + number
+        for ending in ENDINGS:
+            signal.signal(ending, lambda *_: os._exit(code))
+        progress.close()
+        with suppress(ModelcdError):
+            interrupted(control)
+        _exit_after(LAST_WORDS, code)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in ENDINGS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        os._exit(code or 128 + signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _be_gone_soon(control: Any, code: int) -> None:
+    """Exit within seconds also when Prefect's server is dead, which Prefect would tell what happened for a minute."""
+    if not control.services()["prefect"]["alive"]:
+        _exit_after(LAST_WORDS, code)
+
+
+def _exit_after(seconds: float, code: int) -> None:
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 def outcome(told: dict[str, Any]) -> str:
@@ -147,14 +199,17 @@ def outcome(told: dict[str, Any]) -> str:
 
 
 def interrupted(control: Any) -> None:
-    """Say where the releases under way stand after Ctrl-C."""
-    for line in control.status():
-        if release := line["under_way"]:
-            click.echo(
-                f"\nrelease {release['release']} of version {release['version']} stands at {release['share']:g} % in"
-                f" {line['environment']} and goes on in the background.\n"
-                f"  watch it: modelcd status   end it: modelcd rollback {line['model']}",
-                err=True,
-            )
-            return
-    click.echo("\nstopped; nothing was under way in production. Start again: modelcd deliver", err=True)
+    """Say where the releases under way stand, and who goes on with them."""
+    lives = control.services()["control"]["alive"]
+    onward = "goes on in the background" if lives else "goes on with the next: modelcd up"
+    under_way = [line for line in control.status() if line["under_way"]]
+    for line in under_way:
+        release = line["under_way"]
+        click.echo(
+            f"\nrelease {release['release']} of version {release['version']} stands at {release['share']:g} % in"
+            f" {line['environment']} and {onward}.\n"
+            f"  watch it: modelcd status   end it: modelcd rollback {line['model']}",
+            err=True,
+        )
+    if not under_way:
+        click.echo("\nstopped; no release was under way. Start again: modelcd deliver", err=True)

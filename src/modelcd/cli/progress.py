@@ -33,7 +33,7 @@ class Progress:
         elif state == "end":
             if isinstance(what, Finding) and step not in QUIET_STEPS:
                 self._finding(step, what, seconds)
-        elif state == "error":
+        elif state == "error" and isinstance(what, Exception):
             self._stay(f"✗ {step}")  # whoever called the flow tells the error, once
 
     def starting(self, service: str) -> None:
