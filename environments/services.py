@@ -136,6 +136,8 @@ class Services:
         url = self._health(name)
         if not url:
             return self.alive(name)
+        if not self._detached(name).listens(self.workspace.ports[name]):
+            return False
         try:
             return httpx.get(url, timeout=2.0).status_code < 400
         except httpx.HTTPError:

@@ -15,6 +15,7 @@ import getpass
 import json
 import os
 import socket
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,10 @@ from modelcd.errors import ConfigurationError
 
 FORMAT = 1
 PORTS = {"gateway": 8700, "gateway-admin": 8701, "prefect": 8702, "control": 8703, "mlflow": 8704}
+"""The ports of the user's own workspace, by service."""
+
+ELSEWHERE = 12_000
+"""How far up the ports of other workspaces begin: above the known ones, below those that systems lend out."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ def default_path() -> Path:
     """Return `MODELCD_WORKSPACE`, or the user's data folder."""
     if given := os.environ.get("MODELCD_WORKSPACE"):
         return Path(given).expanduser()
+    return _users_own()
+
+
+def _users_own() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("modelcd", appauthor=False))
@@ -72,7 +81,7 @@ def open_workspace(path: Path | None = None) -> Workspace:
     try:
         workspace.path.mkdir(parents=True, exist_ok=True)
         if not workspace.settings.exists():
-            _write(workspace.settings, {"format": FORMAT, "ports": _free_ports()})
+            _write(workspace.settings, {"format": FORMAT, "ports": _free_ports(workspace.path)})
         found = _read(workspace.settings)["format"]
     except OSError as error:
         occupied = isinstance(error, (FileExistsError, NotADirectoryError))
@@ -108,10 +117,15 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def _free_ports() -> dict[str, int]:
+def _free_ports(path: Path) -> dict[str, int]:
+    """Choose ports for the workspace at *path*: the known ones for the user's own, others for any other.
+
+    One that is down keeps its ports, and nobody sees that they are taken; so the path shifts where the search begins.
+    """
+    shift = 0 if path == _users_own() else ELSEWHERE + zlib.crc32(str(path).encode()) % 1500 * len(PORTS)
     chosen: dict[str, int] = {}
     for name, wish in PORTS.items():
-        port = wish
+        port = wish + shift
         while not port_is_free(port) or port in chosen.values():
             port += len(PORTS)
             if port > 65_000:

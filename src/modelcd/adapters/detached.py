@@ -65,6 +65,18 @@ class Detached:
         """Say whether the process lives."""
         return self.process() is not None
 
+    def listens(self, port: int) -> bool:
+        """Say whether the process, or one that it started, is who listens on *port*: others may answer there, too."""
+        process = self.process()
+        if process is None:
+            return False
+        with contextlib.suppress(psutil.Error):
+            for one in (process, *process.children(recursive=True)):
+                for open_one in one.net_connections("tcp"):
+                    if open_one.status == psutil.CONN_LISTEN and open_one.laddr and open_one.laddr.port == port:
+                        return True
+        return False
+
     def stop(self, grace: float = 10.0) -> None:
         """Ask the process to end, end its whole group after *grace* seconds, and forget it."""
         process = self.process()
