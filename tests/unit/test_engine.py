@@ -228,3 +228,16 @@ def test_an_artifact_that_was_changed_after_its_release_is_not_started(world: Wo
 
     with pytest.raises(RuntimeFailure, match="not what was released"):
         tick(world.env, watch, actor="anna")
+
+
+def test_looks_that_saw_nothing_new_are_not_recorded(world: World) -> None:
+    watch = world.open(2)
+    world.live(watch, ticks=5)
+    seen = len(world.memory.journal.read("production/m"))
+    world.memory.clock.sleep(5.0)
+    tick(world.env, watch, actor="anna")
+    after = len(world.memory.journal.read("production/m"))
+
+    world.live(watch, ticks=20, requests=0)
+
+    assert (after - seen, len(world.memory.journal.read("production/m")) - after) == (1, 0)

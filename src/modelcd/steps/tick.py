@@ -146,6 +146,8 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         labels, cursor, trouble = {}, release.label_cursor, error.message
     block, counted, anew = _block(endpoint, release, counters, labels)
     gone = [v for v in (release.champion, release.version) if not world.answers(v)]
+    if release.judgement and not (block.baseline.requests or block.challenger.requests or labels or trouble or gone):
+        return _judged(watch, release)
     watched = None if gone else block
     _record_look(env, watch, actor, watched, (counted, anew, cursor), trouble)
     if trouble:
