@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,25 +23,27 @@ def run_flow(
     name: str,
     tell: Callable[[str, str, Any, float], None],
     described: Mapping[str, Any] | None = None,
+    *,
+    visibly: bool = True,
     **parameters: Any,
 ) -> dict[str, Any]:
     """Run the flow *name* and return what it told; raises the `ModelcdError` that stopped it.
 
     *described* is what the project's `pipeline.py` says, if that is known already.
-    When Prefect's server cannot be reached the same steps run without its pages; when it goes away in the middle, what
-    the story came to counts.
+    When Prefect's server cannot be reached, or not *visibly*, the same steps run without its pages; when it goes away
+    in the middle, what the story came to counts.
     """
     told, outcome, spec = listener.set(tell), flows.outcome.set(Outcome()), flows.described.set(described)
     try:
-        try:
-            FLOWS[name](**parameters)
-        except Exception:
-            if not flows.outcome.get().known:
-                without = pages.set(False)
-                try:
-                    FLOWS[name].fn(**parameters)
-                finally:
-                    pages.reset(without)
+        with contextlib.suppress(Exception):
+            if visibly:
+                FLOWS[name](**parameters)
+        if not flows.outcome.get().known:
+            without = pages.set(False)
+            try:
+                FLOWS[name].fn(**parameters)
+            finally:
+                pages.reset(without)
         result: dict[str, Any] = flows.outcome.get().get()
         return result
     finally:

@@ -97,18 +97,21 @@ class Control:
     def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
         from modelcd.environments.services import FOR_FLOWS, Services, prefect_settings
 
+        visibly = True
         try:
             Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
         except ModelcdError:
             if name != "rollback":
                 raise
-            # The way back needs the gateway and nothing else; the flow runs without its pages then.
+            # The way back needs the gateway and nothing else; it goes without Prefect's pages then.
+            visibly = False
             Services(self.workspace).up(("gateway",), tell=self.starting)
         for key, value in prefect_settings(self.workspace).items():
             os.environ.setdefault(key, value)
         from modelcd.flows.run import run_flow
 
-        return run_flow(name, self.tell, described, workspace=str(self.workspace.path), by=actor(), **parameters)
+        place = str(self.workspace.path)
+        return run_flow(name, self.tell, described, visibly=visibly, workspace=place, by=actor(), **parameters)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 

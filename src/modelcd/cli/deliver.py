@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+from modelcd.cli import exit_after
 from modelcd.cli.app import Taught, emit
 from modelcd.errors import ModelcdError
 
@@ -25,7 +25,7 @@ GOOD = ("promoted", "nothing new")
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 LAST_WORDS = 3.0
-"""Seconds that what runs inside a command has for its own ending, once everything was said."""
+"""Seconds that what runs inside an interrupted command has for its own ending."""
 
 
 @click.command(cls=Taught)
@@ -128,18 +128,13 @@ def _run(as_json: bool, verb: Callable[[Any], dict[str, Any]], good: tuple[str, 
     try:
         with _signals(progress, control):
             told = verb(control)
-    except ModelcdError as error:
-        _be_gone_soon(control, error.exit_code)
-        raise
     finally:
         progress.close()
     if as_json:
         emit(told)
     else:
         click.echo(outcome(told))
-    code = 0 if told["ending"] in good else 1
-    _be_gone_soon(control, code)
-    sys.exit(code)
+    sys.exit(0 if told["ending"] in good else 1)
 
 
 @contextmanager
@@ -155,7 +150,7 @@ def _signals(progress: Any, control: Any) -> Iterator[None]:
         progress.close()
         with suppress(ModelcdError):
             interrupted(control)
-        _exit_after(LAST_WORDS, code)
+        exit_after(LAST_WORDS, code)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in ENDINGS}
@@ -167,18 +162,6 @@ def _signals(progress: Any, control: Any) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _be_gone_soon(control: Any, code: int) -> None:
-    """Exit within seconds also when Prefect's server is dead, which Prefect would tell what happened for a minute."""
-    if not control.services()["prefect"]["alive"]:
-        _exit_after(LAST_WORDS, code)
-
-
-def _exit_after(seconds: float, code: int) -> None:
-    timer = threading.Timer(seconds, os._exit, [code])
-    timer.daemon = True
-    timer.start()
 
 
 def outcome(told: dict[str, Any]) -> str:
