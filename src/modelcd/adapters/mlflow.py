@@ -168,7 +168,7 @@ class MlflowRegistry:
 
         found, now = client.get_model_version(slug(version.model), str(version.number)), int(time.time() * 1000)
         new = [Metric(name, value, now, 0) for name, value in _named(metrics).items()]
-        client.log_batch(found.run_id, metrics=new[:_BATCH])
+        client.log_batch(str(found.run_id), metrics=new[:_BATCH])
         client.set_model_version_tag(found.name, found.version, METRICS, json.dumps(merged, sort_keys=True))
         return replace(version, metrics=merged)
 
