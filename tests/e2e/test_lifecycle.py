@@ -1,0 +1,145 @@
+"""The life of a model by the command line: the generated project, its second version, back, forth and retrained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from desk import MODEL, Delivered, replace
+
+pytestmark = pytest.mark.timeout(600)
+
+AT_ONCE = replace("pipeline.py", "shares=(5, 25, 50)", "shares=()")
+"""A policy that waits for nobody's requests."""
+
+
+def row_of(delivered: Delivered) -> str:
+    """Return one row as it is sent."""
+    rows = pd.read_csv(delivered.project / "data/measurements.csv")
+    return str(rows.drop(columns=["benign"]).iloc[0].to_json())
+
+
+def test_a_change_of_the_policy_does_not_train_again(delivered: Delivered) -> None:
+    champion = delivered.modelcd.champion()
+    AT_ONCE(delivered.project)
+
+    told = delivered.modelcd.told("deliver", "--json", cwd=delivered.project)
+
+    assert (told["ending"], told["version"]) == ("nothing new", champion)
+
+
+@pytest.fixture(scope="module")
+def second(delivered: Delivered) -> dict[str, Any]:
+    """The second version in production, made by an edit of an imported file."""
+    replace("features.py", '"median"', '"mean"')(delivered.project)
+    return dict(delivered.modelcd.told("deliver", "--json", "--reason", "means, not medians", cwd=delivered.project))
+
+
+def test_a_change_of_an_imported_file_trains_again(delivered: Delivered, second: dict[str, Any]) -> None:
+    assert second["ending"] == "promoted"
+    assert second["version"] > 1
+    assert delivered.modelcd.champion() == second["version"]
+
+
+def test_status_says_what_serves_where(delivered: Delivered, second: dict[str, Any]) -> None:
+    lines = {line["environment"]: line for line in delivered.modelcd.told("status", MODEL, "--json")}
+
+    assert lines["production"]["release"] == second["release"]
+    assert lines["production"]["under_way"] is None
+    assert lines["production"]["url"].endswith(f"/production/{MODEL}")
+
+
+def test_history_says_who_why_and_how_it_ended(delivered: Delivered, second: dict[str, Any]) -> None:
+    lines = delivered.modelcd.told("history", MODEL, "--in", "production", "--json")
+
+    assert (lines[0]["release"], lines[0]["ending"]) == (second["release"], "promoted")
+    assert lines[0]["reason"] == "means, not medians"
+    assert lines[0]["by"]
+
+
+def test_a_release_is_explained(delivered: Delivered, second: dict[str, Any]) -> None:
+    told = delivered.modelcd.told("explain", second["release"][:4], "--json")
+    text = delivered.modelcd("explain", second["release"])
+
+    assert told["version"] == second["version"]
+    assert text.stdout.startswith(f"PROMOTED  version {second['version']} of {MODEL} in production")
+
+
+def test_versions_and_their_difference_are_shown(delivered: Delivered, second: dict[str, Any]) -> None:
+    versions = delivered.modelcd.told("versions", MODEL, "--json")
+    told = delivered.modelcd.told("diff", MODEL, "1", str(second["version"]), "--json")
+
+    assert versions[0]["version"] == second["version"]
+    assert "production" in versions[0]["serves"]
+    assert told["data"] == {}
+    assert any(line.startswith("+") and '"mean"' in line for line in told["code"])
+
+
+def test_a_prediction_is_made_and_its_truth_is_kept(delivered: Delivered, second: dict[str, Any]) -> None:
+    answer = delivered.modelcd.told("predict", MODEL, row_of(delivered))
+    receipt = delivered.modelcd.told("feedback", MODEL, f"{answer['prediction']}=true")
+
+    assert answer["version"] == str(second["version"])
+    assert 0 <= answer["scores"][0] <= 1
+    assert receipt["joined"] + receipt["waiting"] == 1
+
+
+def test_names_that_do_not_exist_are_answered_with_the_nearest(delivered: Delivered, second: dict[str, Any]) -> None:
+    for arguments, message in (
+        (("status", "tumor"), "did you mean 'tumour'?"),
+        (("promote", MODEL, "99"), "no proven version is named '99'"),
+        (("rollback", MODEL, "--in", "prodution"), "did you mean 'production'?"),
+        (("diff", MODEL, "1", "99"), "no version is named '99'"),
+        (("explain", "zzzz"), "no release is named 'zzzz'"),
+        (("logs", "tumor", "1"), "did you mean 'tumour'?"),
+    ):
+        ended = delivered.modelcd(*arguments)
+
+        assert ended.returncode == 2, arguments
+        assert message in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_retrain_without_new_data_says_so(delivered: Delivered, second: dict[str, Any]) -> None:
+    told = delivered.modelcd.told("retrain", "--json", cwd=delivered.project)
+
+    assert told["ending"] == "nothing new"
+    assert "no new data" in told["why"]
+
+
+@pytest.fixture(scope="module")
+def back(delivered: Delivered, second: dict[str, Any]) -> dict[str, Any]:
+    return dict(delivered.modelcd.told("rollback", MODEL, "--reason", "complaints", "--json"))
+
+
+def test_rollback_brings_the_version_before_back(delivered: Delivered, back: dict[str, Any]) -> None:
+    assert (back["ending"], back["version"]) == ("promoted", 1)
+    assert delivered.modelcd.told("predict", MODEL, row_of(delivered))["version"] == "1"
+
+
+@pytest.fixture(scope="module")
+def forth(delivered: Delivered, second: dict[str, Any], back: dict[str, Any]) -> dict[str, Any]:
+    arguments = ("promote", MODEL, str(second["version"]), "--reason", "no, it was the airport", "--json")
+    return dict(delivered.modelcd.told(*arguments))
+
+
+def test_promote_releases_a_proven_version(delivered: Delivered, second: dict[str, Any], forth: dict[str, Any]) -> None:
+    assert (forth["ending"], forth["version"]) == ("promoted", second["version"])
+    assert delivered.modelcd.champion() == second["version"]
+
+
+def test_retrain_with_new_data_releases_another_version(delivered: Delivered, forth: dict[str, Any]) -> None:
+    rows = pd.read_csv(delivered.project / "data/measurements.csv")
+    rows.head(40).to_csv(delivered.project / "data/more.csv", index=False)
+
+    told = delivered.modelcd.told("retrain", "--json", cwd=delivered.project)
+
+    assert told["ending"] == "promoted"
+    assert told["version"] > forth["version"]
+
+
+def test_the_journal_is_whole_at_the_end(delivered: Delivered) -> None:
+    ended = delivered.modelcd("verify")
+
+    assert (ended.returncode, ended.stdout) == (0, "the journal is whole\n")
