@@ -20,17 +20,19 @@ def row_of(delivered: Delivered) -> str:
     return str(rows.drop(columns=["benign"]).iloc[0].to_json())
 
 
-def test_a_change_of_the_policy_does_not_train_again(delivered: Delivered) -> None:
-    champion = delivered.modelcd.champion()
+@pytest.fixture(scope="module")
+def at_once(delivered: Delivered) -> dict[str, Any]:
+    """What a delivery came to after nothing but the policy was edited."""
     AT_ONCE(delivered.project)
+    return dict(delivered.modelcd.told("deliver", "--json", cwd=delivered.project))
 
-    told = delivered.modelcd.told("deliver", "--json", cwd=delivered.project)
 
-    assert (told["ending"], told["version"]) == ("nothing new", champion)
+def test_a_change_of_the_policy_does_not_train_again(delivered: Delivered, at_once: dict[str, Any]) -> None:
+    assert (at_once["ending"], at_once["version"]) == ("nothing new", delivered.told["version"])
 
 
 @pytest.fixture(scope="module")
-def second(delivered: Delivered) -> dict[str, Any]:
+def second(delivered: Delivered, at_once: dict[str, Any]) -> dict[str, Any]:
     """The second version in production, made by an edit of an imported file."""
     replace("features.py", '"median"', '"mean"')(delivered.project)
     return dict(delivered.modelcd.told("deliver", "--json", "--reason", "means, not medians", cwd=delivered.project))
@@ -120,8 +122,18 @@ def test_rollback_brings_the_version_before_back(delivered: Delivered, back: dic
 
 @pytest.fixture(scope="module")
 def forth(delivered: Delivered, second: dict[str, Any], back: dict[str, Any]) -> dict[str, Any]:
-    arguments = ("promote", MODEL, str(second["version"]), "--reason", "no, it was the airport", "--json")
+    arguments = ("promote", MODEL, str(second["version"]), "--again", "it was the airport", "--json")
     return dict(delivered.modelcd.told(*arguments))
+
+
+def test_what_was_taken_out_needs_a_reason_to_come_again(
+    delivered: Delivered, second: dict[str, Any], back: dict[str, Any]
+) -> None:
+    ended = delivered.modelcd("promote", MODEL, str(second["version"]))
+
+    assert ended.returncode == 1
+    assert f"release {back['release']}: complaints" in ended.stderr
+    assert "--again" in ended.stderr
 
 
 def test_promote_releases_a_proven_version(delivered: Delivered, second: dict[str, Any], forth: dict[str, Any]) -> None:
