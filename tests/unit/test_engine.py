@@ -142,7 +142,7 @@ def test_a_release_without_traffic_waits_and_is_never_promoted(world: World) -> 
 def test_a_rejected_version_needs_a_reason_to_be_tried_again(world: World) -> None:
     world.live(world.open(3))
 
-    with pytest.raises(Rejected, match="rolled back"):
+    with pytest.raises(Rejected, match=r"rolled back, release r3: .*errors"):
         world.open(3)
     world.open(3, again="the feature store was fixed")
 

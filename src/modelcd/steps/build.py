@@ -7,7 +7,7 @@ children of the project's own environment and hands back plain data.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,9 +27,6 @@ from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.steps import accept, validate
 from modelcd.steps.release import Candidate
 from modelcd.steps.tick import finding_plain
-
-Tell = Callable[[str, str, str, float], None]
-"""Called with step, state (`begin`, or how it ended), one sentence, and seconds."""
 
 
 @dataclass
@@ -65,11 +62,6 @@ class Walk:
     def budgets(self) -> Budgets:
         """How long each part may take."""
         return from_plain(Budgets, self.spec.get("budgets", {}))
-
-    @property
-    def policy(self) -> Canary:
-        """How the project wants to be released into production."""
-        return from_plain(Canary, self.spec["rollout"])
 
     @property
     def acceptance(self) -> Acceptance:

@@ -91,9 +91,12 @@ def refuse_rejected(endpoint: Endpoint, version: int, again: str) -> None:
     """Raise `Rejected` when *version* was rolled back here and nobody gave a reason to try it again."""
     before = endpoint.rejected(version)
     if before is not None and not again:
-        what = "taken out by a rollback" if before.takes_out == version else str(before.ending)
+        if before.takes_out == version:
+            what, why = "taken out by a rollback", before.reason
+        else:
+            what, why = str(before.ending), str(before.closing.get("reason", ""))
         raise Rejected(
-            f"version {version} was {what}, release {before.id}: {before.reason or before.closing.get('reason', '')}",
+            f"version {version} was {what}, release {before.id}: {why}",
             help='change what was wrong, or say why it should be tried again: --again "reason"',
         )
 
