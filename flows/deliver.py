@@ -68,7 +68,10 @@ def promote(
 
     def go() -> Told:
         candidate = candidate_of(env, model, version)
-        candidate = candidate if environment == "production" else at_once(candidate)
+        if environment == "production":
+            build.refuse_unaccepted(env, model, version)
+        else:
+            candidate = at_once(candidate)
         watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
         return {**_told(_drive(env, watch, who, Services(place)), env), "model": model}
 
@@ -288,13 +291,15 @@ def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int 
     endpoint = Watch(env.stream(model)).refresh(env)
     if endpoint.open is not None and to is None:
         return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or "rolled back by hand")
-    served = [r.version for r in endpoint.releases if r.ending is Ending.PROMOTED]
-    before = [version for version in served if version != endpoint.champion]
-    target = to if to is not None else (before[-1] if before else None)
+    target = to if to is not None else endpoint.before
     if target is None:
-        raise UsageError(f"{model} has no earlier version in {env.name} to go back to", help="see: modelcd history")
+        why = f"{model} has no earlier version in {env.name} to go back to that was not itself taken out"
+        raise UsageError(why, help=f"see: modelcd history {model}; a certain one: modelcd rollback {model} --version N")
     if target == endpoint.champion:
         raise UsageError(f"version {target} serves {env.name} already", help="see: modelcd status")
+    if target not in endpoint.served:
+        why = f"version {target} of {model} never served {env.name}: there is nothing to go back to"
+        raise UsageError(why, help=f"release it as any other: modelcd promote {model} {target} --to {env.name}")
     candidate = at_once(candidate_of(env, model, target))
     why = reason or "rolled back by hand"
     return open_release(

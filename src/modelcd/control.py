@@ -19,7 +19,7 @@ from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import broken
 from modelcd.domain.release import Ask, Endpoint, Release, fold
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, ModelcdError, UnknownName, UsageError
+from modelcd.errors import CannotTell, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.ports import Journal, Label
 from modelcd.workspace import Workspace, actor, open_workspace
 
@@ -119,7 +119,10 @@ class Control:
         """Ask the stable endpoint of *model* for one score per row."""
         self._known(model, environment)
         env = self._environment(environment)
-        answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
+        try:
+            answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
+        except RowsRefused as error:
+            raise UsageError(error.message, help=f"what it takes: modelcd logs {model}, or its project") from error
         return {
             "scores": list(answer.scores),
             "model": answer.model,
@@ -193,6 +196,7 @@ class Control:
                 "version": number,
                 "built": body["at"],
                 "proven": number in builds.proven,
+                "accepted": number in builds.accepted,
                 "serves": sorted(name for name, champion in serving.items() if champion == number),
             }
             for number, body in sorted(builds.built.items(), reverse=True)

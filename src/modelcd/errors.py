@@ -18,6 +18,7 @@ refuse, or could not find out.  The three branches are the three exit codes::
         ├── RegistryError
         ├── RuntimeFailure      a model's process could not be started, seen or stopped
         ├── NotReady            a model does not answer (yet)
+        ├── RowsRefused         a model answered that the rows are bad
         ├── RouterError
         ├── MetricsError
         ├── PredictionsError
@@ -112,6 +113,10 @@ class RuntimeFailure(CannotTell):
 
 class NotReady(CannotTell):
     """A model does not answer its readiness probe (yet)."""
+
+
+class RowsRefused(CannotTell):
+    """A model answered that the rows it was sent are bad; whoever wrote them was wrong, or the model is."""
 
 
 class RouterError(CannotTell):

@@ -151,7 +151,10 @@ class Scoring(Protocol):
         ...
 
     def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
-        """Score *rows*; raises `CannotTell` with the model's own message when it does not answer 200."""
+        """Score *rows*; raises `RowsRefused` with the model's own message when it says that they are bad.
+
+        Raises `CannotTell` when there are no scores for any other reason.
+        """
         ...
 
 

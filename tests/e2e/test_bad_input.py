@@ -247,6 +247,23 @@ def test_a_check_that_says_no_stops_the_delivery_with_its_numbers(
     nothing_is_lost(delivered, champion, "stopped")
 
 
+def test_a_version_that_was_not_accepted_in_staging_is_not_let_into_production(
+    delivered: Delivered, tmp_path: Path
+) -> None:
+    champion = delivered.modelcd.champion()
+    changed = both(plain, replace("pipeline.py", "max_iter=1000", "max_iter=1003"), unacceptable)
+    stopped = delivered.modelcd("deliver", "--json", cwd=delivered.copy(tmp_path / "project", changed))
+    version = json.loads(stopped.stdout)["version"]
+
+    ended = delivered.modelcd("promote", "tumour", str(version))
+
+    assert (stopped.returncode, ended.returncode) == (1, 1), stopped.stderr + ended.stderr
+    told = one_paragraph(ended)
+    assert f"version {version} of tumour was not accepted in staging" in told
+    assert "acceptance tests: 1 failed" in told
+    assert delivered.modelcd.champion() == champion
+
+
 # -- machine -----------------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,10 @@ def test_a_prediction_is_made_and_its_truth_is_kept(delivered: Delivered, second
     answer = delivered.modelcd.told("predict", MODEL, row_of(delivered))
     receipt = delivered.modelcd.told("feedback", MODEL, f"{answer['prediction']}=true")
 
+    wrong = delivered.modelcd("predict", MODEL, '{"mean_radius": "large"}')
+
+    assert wrong.returncode == 2, wrong.stderr
+    assert "mean_radius" in wrong.stderr
     assert answer["version"] == str(second["version"])
     assert 0 <= answer["scores"][0] <= 1
     assert receipt["joined"] + receipt["waiting"] == 1
@@ -118,6 +122,16 @@ def back(delivered: Delivered, second: dict[str, Any]) -> dict[str, Any]:
 def test_rollback_brings_the_version_before_back(delivered: Delivered, back: dict[str, Any]) -> None:
     assert (back["ending"], back["version"]) == ("promoted", 1)
     assert delivered.modelcd.told("predict", MODEL, row_of(delivered))["version"] == "1"
+
+
+def test_a_rollback_never_leads_to_what_was_taken_out_or_never_served(
+    delivered: Delivered, back: dict[str, Any]
+) -> None:
+    ended = delivered.modelcd("rollback", MODEL)
+
+    assert ended.returncode == 2
+    assert f"{MODEL} has no earlier version in production to go back to that was not itself taken out" in ended.stderr
+    assert delivered.modelcd.champion() == back["version"]
 
 
 @pytest.fixture(scope="module")

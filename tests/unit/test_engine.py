@@ -59,11 +59,13 @@ class World:
             self.memory.registry.add(Build("m", folder / str(version), digest, lineage))
         self.sent = self.failed = 0
 
-    def open(self, version: int, policy: Canary = LADDER, again: str = "") -> Watch:
+    def open(self, version: int, policy: Canary = LADDER, again: str = "", takes_out: int | None = None) -> Watch:
         candidate = Candidate(
             "m", version, self.digests[version], str(self.folder / str(version)), "", "snapshot", policy
         )
-        return open_release(self.env, candidate, release=f"r{version}", actor="anna", reason="test", again=again)
+        return open_release(
+            self.env, candidate, release=f"r{version}", actor="anna", reason="test", again=again, takes_out=takes_out
+        )
 
     def users(self, requests: int) -> None:
         for _ in range(requests):
@@ -145,6 +147,17 @@ def test_a_rejected_version_needs_a_reason_to_be_tried_again(world: World) -> No
     with pytest.raises(Rejected, match=r"rolled back, release r3: .*errors"):
         world.open(3)
     world.open(3, again="the feature store was fixed")
+
+
+def test_a_way_back_leads_to_the_newest_version_that_served_and_was_not_taken_out(world: World) -> None:
+    assert Watch("production/m").refresh(world.env).before is None
+    assert world.live(world.open(2, AT_ONCE)).ending is Ending.PROMOTED
+    assert Watch("production/m").refresh(world.env).before == 1
+
+    world.live(world.open(1, AT_ONCE, takes_out=2))
+
+    endpoint = Watch("production/m").refresh(world.env)
+    assert (endpoint.champion, endpoint.served, endpoint.before) == (1, (1, 2, 1), None)
 
 
 def test_two_releases_at_once_are_refused_with_who_is_at_it(world: World) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from modelcd.errors import CannotTell, NotReady
+from modelcd.errors import CannotTell, NotReady, RowsRefused
 from modelcd.ports import Scores
 from modelcd.serving.wire import encode_rows, said_in
 
@@ -37,14 +37,17 @@ class HttpScoring:
         return said
 
     def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
-        """Score *rows*; raises `CannotTell` with the model's own message when it does not answer 200."""
+        """Score *rows*; raises `RowsRefused` for a 4xx, `CannotTell` otherwise, with the model's own message."""
         body = encode_rows(rows)
         with _translated(CannotTell, address, timeout):
             response = self._client.post(
                 f"{address}/predict", content=body, headers={"content-type": "application/json"}, timeout=timeout
             )
         if response.status_code != 200:
-            raise CannotTell(f"{address} gave no scores: {_reason(response)}")
+            # A gateway that does not know the endpoint answers 404, too, but not in the words of the contract.
+            refused = 400 <= response.status_code < 500 and "error" in said_in(response.content)
+            kind = RowsRefused if refused else CannotTell
+            raise kind(f"{address} gave no scores: {_reason(response)}")
         said = said_in(response.content)
         scores = said.get("scores")
         if not isinstance(scores, list) or len(scores) != len(rows):

@@ -19,7 +19,7 @@ from modelcd.adapters.sealing import sealed
 from modelcd.adapters.truths import settled
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.versions import ModelVersion
-from modelcd.errors import Busy, CannotTell, Conflict, NotReady, RuntimeFailure, UnknownName
+from modelcd.errors import Busy, CannotTell, Conflict, NotReady, RowsRefused, RuntimeFailure, UnknownName
 from modelcd.ports import Build, Instance, Label, Labelled, Receipt, Scores, Unit
 
 Behaviour = Callable[[Sequence[Mapping[str, Any]]], Sequence[Any]]
@@ -254,10 +254,12 @@ class MemoryScoring:
         return {"model": instance.model, "version": str(instance.version)}
 
     def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
-        """Score *rows*; what the model raises becomes `CannotTell`, and so does a wrong number of scores."""
+        """Score *rows*; a column that the model misses is `RowsRefused`, what else it raises `CannotTell`."""
         instance, behaviour = self._runtime.answering(address)
         try:
             scores = tuple(behaviour(rows))
+        except KeyError as error:
+            raise RowsRefused(f"{instance.id}: a row lacks {error}") from error
         except Exception as error:
             raise CannotTell(f"{instance.id}: {error}", help="see what the model was sent") from error
         if len(scores) != len(rows):

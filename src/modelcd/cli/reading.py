@@ -104,12 +104,12 @@ def versions(model: str, as_json: bool) -> None:
             f"{line['from'][:10]} … {line['until'][:10]}",
             line["commit"][:8] or "-",
             line["digest"].removeprefix("sha256:")[:8],
-            "passed" if line["proven"] else "not passed",
+            "accepted" if line["accepted"] else "gates passed" if line["proven"] else "not passed",
             ", ".join(line["serves"]) or "-",
         )
         for line in found
     ]
-    click.echo(table(("version", "built", "rows", "data", "commit", "digest", "gates", "serves"), rows))
+    click.echo(table(("version", "built", "rows", "data", "commit", "digest", "checks", "serves"), rows))
 
 
 @click.command(cls=Taught)
@@ -172,13 +172,17 @@ def explain(release: str, as_json: bool) -> None:
 
 
 @click.command(cls=Taught)
-def verify() -> None:
+@JSON
+def verify(as_json: bool) -> None:
     """Check that no record of the journal was changed, removed or reordered.
 
     \b
     modelcd verify
     """
     troubles = _control().verify()
+    if as_json:
+        emit({"whole": not troubles, "troubles": troubles})
+        sys.exit(1 if troubles else 0)
     for trouble in troubles:
         click.echo(trouble)
     if not troubles:

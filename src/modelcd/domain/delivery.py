@@ -1,7 +1,8 @@
 """The state of a model's builds: a fold of the records in the stream `builds/MODEL`.
 
 Kinds of records: `opened` (somebody wants to deliver), `step` (one step with its finding), `built` (a version exists),
-`proven` (a version passed its gates: everything that a release of it needs), `closed` (how the delivery ended).
+`proven` (a version passed its gates: everything that a release of it needs), `accepted` (it did in staging what
+production will ask), `closed` (how the delivery ended).
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Builds:
-    """What is known of a model's builds: its deliveries, and what a release of each version needs."""
+    """What is known of a model's builds: its deliveries, and what a release of each version needs.
+
+    `accepted` holds the versions that production may get: those whose newest delivery got through staging.
+    """
 
     stream: str
     seq: int = 0
     deliveries: tuple[Delivery, ...] = ()
     built: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     proven: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    accepted: frozenset[int] = frozenset()
 
     @property
     def open(self) -> Delivery | None:
@@ -69,10 +74,13 @@ def _apply(builds: Builds, record: Record) -> Builds:
             return _update(builds, steps=(*last.steps, {**body, "at": entry.at}))
         case "built":
             version = int(body["version"])
-            builds = replace(builds, built={**builds.built, version: {**body, "at": entry.at}})
+            built = {**builds.built, version: {**body, "at": entry.at}}
+            builds = replace(builds, built=built, accepted=builds.accepted - {version})
             return _update(builds, version=version)
         case "proven":
             return replace(builds, proven={**builds.proven, int(body["version"]): {**body, "at": entry.at}})
+        case "accepted":
+            return replace(builds, accepted=builds.accepted | {int(body["version"])})
         case "closed":
             return _update(builds, ending=body["ending"], why=body["why"], ended=entry.at)
         case _:

@@ -120,6 +120,17 @@ class Endpoint:
         """The model's name."""
         return self.stream.split("/", 1)[1]
 
+    @property
+    def served(self) -> tuple[int, ...]:
+        """The versions that had all traffic here, in the order in which they got it."""
+        return tuple(release.version for release in self.releases if release.ending is Ending.PROMOTED)
+
+    @property
+    def before(self) -> int | None:
+        """The version that served before the champion and was not taken out since: where a rollback leads."""
+        fit = (v for v in reversed(self.served) if v != self.champion and self.rejected(v) is None)
+        return next(fit, None)
+
     def release(self, prefix: str) -> Release | None:
         """Return the release whose id begins with *prefix*."""
         return next((r for r in self.releases if r.id.startswith(prefix)), None)

@@ -22,7 +22,7 @@ from modelcd.domain.records import Entry
 from modelcd.domain.verdict import Finding, Verdict, worst
 from modelcd.domain.versions import Lineage, ModelVersion
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, ProjectError
+from modelcd.errors import CannotTell, ProjectError, Rejected
 from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.steps import accept, validate
 from modelcd.steps.release import Candidate
@@ -316,6 +316,19 @@ def prove(walk: Walk) -> Candidate:
     return candidate_from(walk.model, body)
 
 
+def refuse_unaccepted(env: Environment, model: str, version: int) -> None:
+    """Raise `Rejected` for a *version* that has not got through staging: production gets only what did."""
+    builds = read_builds(env, model)
+    if version in builds.accepted:
+        return
+    tried = next((d for d in reversed(builds.deliveries) if d.version == version), None)
+    how = f": delivery {tried.id} {tried.ending or 'is under way'}: {tried.why}".rstrip(": ") if tried else ""
+    raise Rejected(
+        f"version {version} of {model} was not accepted in staging{how}",
+        help="deliver the project again, so that it is staged and tested: modelcd deliver",
+    )
+
+
 def candidate_from(model: str, proven: Mapping[str, Any]) -> Candidate:
     """Read the record of a proven version."""
     return Candidate(
@@ -341,7 +354,11 @@ def accept_staged(walk: Walk, staging: Environment) -> Finding:
         findings.append(_child_finding("acceptance tests", result))
     findings.append(accept.load(staging, url, golden["rows"], walk.acceptance))
     walk.findings += findings
-    return _summed("acceptance", findings)
+    finding = _summed("acceptance", findings)
+    if finding.verdict is Verdict.PASS:
+        assert walk.version is not None, "only a built version is staged"
+        walk.record("accepted", {"version": walk.version.number})
+    return finding
 
 
 def _contract(url: str, rows: Sequence[Mapping[str, Any]]) -> Finding:

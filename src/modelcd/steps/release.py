@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary
-from modelcd.domain.records import Entry
 from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.routing import Arm, Routing
 from modelcd.domain.verdict import Finding
 from modelcd.environment import Environment
 from modelcd.errors import Busy, CannotTell, ConfigurationError, Conflict, Rejected, UsageError
-from modelcd.steps.tick import Ticked, Watch, finding_plain, tick
+from modelcd.steps.tick import Ticked, Watch, finding_plain, record, tick
 
 TICK_EVERY = 0.25
 """Seconds between two ticks of a driver."""
@@ -73,8 +72,7 @@ def open_release(
             "takes_out": takes_out,
             "evidence": [finding_plain(finding) for finding in candidate.findings],
         }
-        entry = Entry("opened", env.clock.now().isoformat(), actor, release, body)
-        watch.take(env.journal.append(watch.stream, endpoint.seq, [entry]))
+        record(env, watch, "opened", actor, body, release)
     return watch
 
 
@@ -119,12 +117,9 @@ def ask(env: Environment, model: str, what: Ask, *, actor: str, reason: str = ""
     watch = Watch(env.stream(model))
     with env.journal.exclusive(watch.stream, 10.0):
         endpoint = watch.refresh(env)
-        release = endpoint.open
-        if release is None:
+        if endpoint.open is None:
             raise UsageError(f"no release of {model} into {env.name} is under way", help="see: modelcd status")
-        body = {"ask": what.value, "reason": reason}
-        entry = Entry("asked", env.clock.now().isoformat(), actor, release.id, body)
-        watch.take(env.journal.append(watch.stream, endpoint.seq, [entry]))
+        record(env, watch, "asked", actor, {"ask": what.value, "reason": reason})
     return watch
 
 

@@ -95,10 +95,10 @@ def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0) -> Ti
         return Ticked(watch.endpoint, tuple(moves), Wait("more to do"), watch.findings)
 
 
-def record(env: Environment, watch: Watch, kind: str, actor: str, body: Mapping[str, Any]) -> None:
-    """Write one record behind everything that *watch* has read."""
-    release = watch.endpoint.open
-    entry = Entry(kind, env.clock.now().isoformat(), actor, release.id if release else "", body)
+def record(env: Environment, watch: Watch, kind: str, actor: str, body: Mapping[str, Any], release: str = "") -> None:
+    """Write one record behind everything that *watch* has read, of the open release unless *release* names another."""
+    known = watch.endpoint.open
+    entry = Entry(kind, env.clock.now().isoformat(), actor, release or (known.id if known else ""), body)
     watch.take(env.journal.append(watch.stream, watch.endpoint.seq, [entry]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelcd.errors import CannotTell, NotReady
+from modelcd.errors import CannotTell, NotReady, RowsRefused
 from modelcd.ports import Scoring
 
 
@@ -39,6 +39,16 @@ class ScoringContract:
     def test_what_the_model_raises_is_in_the_message(self, scoring: Scoring, served: str) -> None:
         with pytest.raises(CannotTell, match="x is negative"):
             scoring.predict(served, [{"x": -1.0}])
+
+    def test_rows_that_lack_what_the_model_needs_are_refused_as_bad_rows(self, scoring: Scoring, served: str) -> None:
+        with pytest.raises(RowsRefused, match="x"):
+            scoring.predict(served, [{"y": 1.0}])
+
+    def test_what_the_model_raises_is_not_blamed_on_the_rows(self, scoring: Scoring, served: str) -> None:
+        with pytest.raises(CannotTell) as caught:
+            scoring.predict(served, [{"x": -1.0}])
+
+        assert not isinstance(caught.value, RowsRefused)
 
     def test_a_model_that_raised_still_answers(self, scoring: Scoring, served: str) -> None:
         with pytest.raises(CannotTell):
