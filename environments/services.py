@@ -121,6 +121,12 @@ class Services:
         for name in names:
             self._await(name, deadline)
 
+    def processes(self) -> set[psutil.Process]:
+        """Return every process of the workspace that lives: services and models."""
+        records = (*self.workspace.path.glob("services/*.json"), *self.workspace.path.glob("gateway/*.json"))
+        found = (Detached(record, record).process() for record in (*records, *self.workspace.path.glob("places/*.pid")))
+        return {process for process in found if process is not None}
+
     def _stop(self, name: str) -> None:
         if name == "gateway":
             self.gateway.stop()
@@ -139,7 +145,8 @@ class Services:
         if not self._detached(name).listens(self.workspace.ports[name]):
             return False
         try:
-            return httpx.get(url, timeout=2.0).status_code < 400
+            # Plain HTTP on the loopback: loading certificates would cost more than the question.
+            return httpx.get(url, timeout=2.0, verify=False, trust_env=False).status_code < 400
         except httpx.HTTPError:
             return False
 

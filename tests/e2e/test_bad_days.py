@@ -106,7 +106,8 @@ class Day:
         try:
             eventually(lambda: (self.under_way() or {}).get("requests", 0) > 10, "a canary with evidence")
         except AssertionError:
-            raise AssertionError(driver.out.read_text(encoding="utf-8")) from None
+            driver.process.kill()
+            raise AssertionError(driver.ended()[1]) from None
         return driver
 
     def shell(self, *arguments: str) -> Driver:
@@ -383,3 +384,12 @@ def test_a_retraining_that_prefect_triggers_goes_all_the_way(day: Day) -> None:
 
 def test_after_all_of_this_the_journal_is_whole(day: Day) -> None:
     assert day.whole()
+
+
+def test_a_workspace_whose_folder_is_removed_leaves_no_process(day: Day) -> None:
+    assert day.modelcd("up").returncode == 0
+    day.served()
+
+    shutil.rmtree(day.modelcd.workspace, ignore_errors=True)
+
+    eventually(lambda: left_behind(day.modelcd.workspace) == [], "the end of everything that it ran")

@@ -201,6 +201,17 @@ def test_a_challenger_that_dies_is_rolled_back_and_the_champion_serves(world: Wo
     assert world.memory.router.read("production/m").share(1) == 100  # type: ignore[union-attr]
 
 
+def test_a_process_left_dead_by_an_earlier_release_is_no_failure_of_the_next(world: World) -> None:
+    watch = world.open(2)
+    tick(world.env, watch, actor="anna")
+    world.memory.runtime.kill("production/m@2")
+    assert world.live(watch).ending is Ending.ROLLED_BACK
+
+    release = world.live(world.open(2, again="the machine was at fault"))
+
+    assert release.ending is Ending.PROMOTED, release.closing
+
+
 def test_a_champion_that_dies_in_a_canary_is_started_again_and_the_release_goes_on(world: World) -> None:
     watch = world.open(2)
     tick(world.env, watch, actor="anna")

