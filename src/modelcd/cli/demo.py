@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -99,7 +100,7 @@ class Demo:
 
         control = connect(self.workspace)
         services = control.services()
-        at = f"modelcd --workspace {shlex.quote(str(self.workspace))}"
+        at = self._typed()
         click.echo(
             f"\nendpoint   {control.url(MODEL)}/predict\n"
             f"flows      {services['prefect']['url']}   (each delivery step by step)\n"
@@ -137,8 +138,20 @@ class Demo:
         if ended.returncode != expect:
             raise ModelcdError(
                 f"the demo expected exit code {expect} of modelcd {command}, and got {ended.returncode}",
-                help=f"what happened: modelcd --workspace {shlex.quote(str(self.workspace))} history {MODEL} --all",
+                help=f"what happened: {self._typed()} history {MODEL} --all",
             )
+
+    def _typed(self) -> str:
+        """Return what a person types to go on in this workspace, also where `modelcd` is not on the path."""
+        given = Path(sys.argv[0]).resolve()
+        known = shutil.which("modelcd")
+        if known is not None and Path(known).resolve() == given:
+            name = "modelcd"
+        elif given.suffix == ".py":
+            name = f"{shlex.quote(sys.executable)} -m modelcd.cli"
+        else:
+            name = shlex.quote(str(given))
+        return f"{name} --workspace {shlex.quote(str(self.workspace))}"
 
     def _say(self, text: str) -> None:
         click.echo(f"\n[{self._clock()}] {text}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from typing import Any, TextIO
 
@@ -52,7 +54,7 @@ class Progress:
         shown = [(Verdict(part["verdict"]), str(part["reason"])) for part in parts]
         for number, (verdict, reason) in enumerate(shown or [(finding.verdict, finding.reason)]):
             first = number == 0
-            self._stay(_line(step if first else "", reason, seconds if first else None, MARKS[verdict]))
+            self._stay(_told(step if first else "", reason, seconds if first else None, MARKS[verdict]))
 
     def _look(self, place: str, ticked: Any) -> None:
         for move in ticked.moves:
@@ -64,6 +66,8 @@ class Progress:
         release = ticked.endpoint.releases[-1]
         if release.ending is not None or 0 <= release.step >= len(release.policy.shares):
             return
+        if release.step < 0 and not self._live:
+            return  # it says that it starts; where lines stay, each look at that would be one more
         now = time.monotonic()
         if self._live or now - self._looked > 10:
             self._looked = now
@@ -71,7 +75,8 @@ class Progress:
 
     def _moving(self, text: str) -> None:
         if self._live:
-            self._out.write("\r\x1b[2K" + text[:WIDTH])
+            # A line that wraps could not be taken back.
+            self._out.write("\r\x1b[2K" + text[: min(WIDTH, shutil.get_terminal_size().columns) - 1])
             self._shown = text
             self._out.flush()
 
@@ -104,7 +109,8 @@ def _guard(finding: Finding) -> str:
             return f"{finding.name} needs ~{needs:,} {unit}" if needs else f"{finding.name} open"
 
 
-def _line(step: str, text: str, seconds: float | None, mark: str) -> str:
+def _told(step: str, text: str, seconds: float | None, mark: str) -> str:
     room = WIDTH - 26
-    short = text if len(text) <= room else text[: room - 1] + "…"
-    return f"{mark} {step:<13} {short:<{room}} {f'{seconds:.1f} s' if seconds is not None else '':>8}".rstrip()
+    first, *more = textwrap.wrap(text, room, subsequent_indent="  ") or [""]
+    took = f"{seconds:.1f} s" if seconds is not None else ""
+    return "\n".join([f"{mark} {step:<13} {first:<{room}} {took:>8}".rstrip(), *(f"{'':16}{line}" for line in more)])
