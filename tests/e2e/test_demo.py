@@ -89,6 +89,16 @@ def test_the_journal_is_whole(played: Played) -> None:
     assert played.modelcd("verify").returncode == 0
 
 
+def test_passengers_can_go_on_flying_as_the_example_says(played: Played) -> None:
+    environment = {**os.environ, "MODELCD_WORKSPACE": str(played.workspace)}
+    command = [sys.executable, "passengers.py", "7", "--first", "40", "--rate", "200"]
+    project = played.workspace.parent / "flights"
+
+    ended = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stdout) == (0, "40 flights\n"), ended.stderr
+
+
 def test_down_leaves_no_process_behind(played: Played) -> None:
     played.modelcd("down")
 

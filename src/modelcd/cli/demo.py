@@ -27,8 +27,12 @@ from modelcd.cli.traffic import Traffic
 from modelcd.errors import ModelcdError, UsageError
 
 MODEL = "flight-delay"
-MONTHS = range(2, 7)
-"""The months of live traffic; more than a demo gets through."""
+MONTHS = range(2, 13)
+"""The months of live traffic."""
+
+EVERY = 6
+"""One of so many flights is asked about, so that a minute of the demo is more than a month of flying: whether there is
+air pressure depends on the weather, and a spell without gaps lasts for up to six thousand flights."""
 
 
 @click.command(cls=Taught)
@@ -73,7 +77,10 @@ class Demo:
         self._modelcd("deliver", expect=0, note="first version in production")
         traffic = self._traffic(months)
         try:
-            self._say(f"passengers fly: {self.rate:g} requests a second, in time order, each truth follows as a label")
+            self._say(
+                f"passengers fly: {self.rate:g} requests a second, one of {EVERY} flights from February on, in time"
+                " order; each truth follows as a label"
+            )
             self._arrive(months, 2, "February's flights arrive")
             traffic.not_before(datetime(2013, 3, 1))
             self._modelcd("retrain", expect=0, note="retrained, canary, promoted")
@@ -117,7 +124,7 @@ class Demo:
         control = connect(self.workspace)
         door = f"http://127.0.0.1:{control.workspace.ports['control']}/v1/models/{MODEL}/feedback"
         frames = [months.month(number) for number in MONTHS]
-        return Traffic(f"{control.url(MODEL)}/predict", door, frames, "date", "late", self.rate).start()
+        return Traffic(f"{control.url(MODEL)}/predict", door, frames, "date", "late", self.rate, EVERY).start()
 
     def _arrive(self, months: ModuleType, number: int, what: str) -> None:
         self._say(what)

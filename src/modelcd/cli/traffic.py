@@ -25,11 +25,16 @@ LABELS_EVERY = 0.5
 
 
 class Traffic:
-    """Sends the rows of *frames* (in time order by the column *time*) to *url*, and their *target* to *door*."""
+    """Sends the rows of *frames* (in time order by the column *time*) to *url*, and their *target* to *door*.
 
-    def __init__(self, url: str, door: str, frames: Sequence[DataFrame], time: str, target: str, rate: float) -> None:
+    One of *every* rows is sent; when time is up, the next of every so many, from the beginning: no row comes twice.
+    """
+
+    def __init__(
+        self, url: str, door: str, frames: Sequence[DataFrame], time: str, target: str, rate: float, every: int = 1
+    ) -> None:
         self._url, self._door, self._rate = urlsplit(url), urlsplit(door), rate
-        self._rows = _rows(frames, time, target)
+        self._rows = (row for k in range(every) for frame in frames for row in _rows(frame, time, target, k, every))
         self._lock = threading.Lock()
         self._after = datetime.min
         self._stop = threading.Event()
@@ -110,15 +115,14 @@ class Traffic:
         return good
 
 
-def _rows(frames: Sequence[DataFrame], time: str, target: str) -> Iterator[tuple[datetime, bytes, Any]]:
-    for frame in frames:
-        ordered = frame.sort_values(time, kind="stable")
-        columns = [name for name in ordered.columns if name != target]
-        for moment, label, *values in zip(
-            ordered[time], ordered[target], *(ordered[name] for name in columns), strict=True
-        ):
-            row = {name: _plain(value) for name, value in zip(columns, values, strict=True)}
-            yield moment.to_pydatetime(), json.dumps({"rows": [row]}).encode(), _plain(label)
+def _rows(frame: DataFrame, time: str, target: str, first: int, every: int) -> Iterator[tuple[datetime, bytes, Any]]:
+    ordered = frame.sort_values(time, kind="stable").iloc[first::every]
+    columns = [name for name in ordered.columns if name != target]
+    for moment, label, *values in zip(
+        ordered[time], ordered[target], *(ordered[name] for name in columns), strict=True
+    ):
+        row = {name: _plain(value) for name, value in zip(columns, values, strict=True)}
+        yield moment.to_pydatetime(), json.dumps({"rows": [row]}).encode(), _plain(label)
 
 
 def _plain(value: Any) -> Any:

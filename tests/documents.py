@@ -1,0 +1,29 @@
+"""What the documents tell people to type, for the tests that hold them to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+    ROOT / "src/modelcd/cli/scaffold/README.md",
+]
+SHELL = re.compile(r"(?:^|[`/ ])modelcd ((?:[a-z]+|--[a-z]+)\b[^`#\n]*)", re.MULTILINE)
+
+
+def typed(document: Path) -> Iterator[str]:
+    """Everything after `modelcd ` in the code of *document*: in back quotes, and in indented or fenced lines."""
+    fenced = False
+    for line in document.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        code = [line] if fenced or line.startswith("    ") else re.findall(r"`[^`]+`", line)
+        for text in code:
+            yield from (found.strip() for found in SHELL.findall(text))
+
+
+LINES = [(document.relative_to(ROOT).as_posix(), line) for document in DOCUMENTS for line in typed(document)]

@@ -1,0 +1,99 @@
+"""Every command of the documents, typed as it stands there, does what the document says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from desk import MODEL, Cli, Delivered
+from documents import LINES, ROOT
+
+pytestmark = pytest.mark.timeout(900)
+
+ELSEWHERE = {
+    "deliver": "tests/e2e/test_bad_input.py",
+    "demo": "tests/e2e/test_demo.py",
+    "down": "tests/e2e/test_bad_days.py",
+    "init churn": "tests/e2e/conftest.py",
+    "promote MODEL 3 --to production": "tests/e2e/test_lifecycle.py",
+    "retrain": "tests/e2e/test_lifecycle.py",
+    "rollback MODEL": "tests/e2e/test_lifecycle.py",
+    "up": "tests/e2e/test_bad_days.py",
+}
+"""Commands that move things are run, with what must come of them, in a test of their own."""
+
+SAID = {
+    "--help": "Continuous delivery",
+    "--version": "modelcd ",
+    "check": "ok  pipeline.py describes tumour",
+    "diff MODEL 1 2": "version 1 → version ",
+    "explain RELEASE": "of tumour in production",
+    "feedback MODEL ID=true": '"joined"',
+    "history MODEL": "promoted",
+    "predict MODEL row.json": '"scores"',
+    "predict MODEL_NAME row.json": '"scores"',
+    "status": "production",
+    "status --json": '"url": "http://127.0.0.1:',
+    "ui": "flows",
+    "verify": "the journal is whole",
+    "versions MODEL": "accepted",
+}
+"""What a command that only looks says."""
+
+
+@pytest.fixture(scope="module")
+def words(delivered: Delivered) -> dict[str, str]:
+    """What stands for the names that a document leaves open."""
+    control = delivered.modelcd.control
+    row = (delivered.project / "row.json").read_text(encoding="utf-8")
+    built = sorted(line["version"] for line in control.versions(MODEL))
+    return {
+        "MODEL": MODEL,
+        "MODEL_NAME": MODEL,
+        "RELEASE": control.history(MODEL, "production")[0]["release"],
+        "ID=true": f"{delivered.modelcd.told('predict', MODEL, row)['prediction']}=true",
+        "2": str(built[-1]),
+    }
+
+
+def test_every_command_of_the_documents_is_run_by_a_test() -> None:
+    typed = {line for _, line in LINES}
+
+    assert typed == set(ELSEWHERE) | set(SAID)
+    assert not set(ELSEWHERE) & set(SAID)
+    for line, test in ELSEWHERE.items():
+        assert f'"{line.split()[0]}"' in (ROOT / test).read_text(encoding="utf-8"), f"{test} does not run {line}"
+
+
+@pytest.mark.parametrize("line", SAID)
+def test_what_a_document_lets_people_look_at_is_shown(delivered: Delivered, words: dict[str, str], line: str) -> None:
+    ended = delivered.modelcd(*(words.get(word, word) for word in line.split()), cwd=delivered.project)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert SAID[line] in ended.stdout
+
+
+def test_a_finished_model_is_delivered_as_its_example_says(delivered: Delivered, tmp_path: Path) -> None:
+    project = tmp_path / "finished"
+    ignored = shutil.ignore_patterns("__pycache__", "data", "*.joblib")
+    shutil.copytree(ROOT / "examples" / "02-finished-model", project, ignore=ignored)
+    modelcd = Cli(tmp_path / "workspace")
+    try:
+        written(project)
+        first, same = (modelcd.told("deliver", "--json", cwd=project) for _ in range(2))
+        written(project, "0.01")
+        other = modelcd.told("deliver", "--json", cwd=project)
+    finally:
+        ended = modelcd("down")
+
+    assert [told["ending"] for told in (first, same, other)] == ["promoted", "nothing new", "promoted"]
+    assert [told["version"] for told in (first, same, other)] == [1, 1, 2]
+    assert ended.returncode == 0, ended.stderr
+
+
+def written(project: Path, *strength: str) -> None:
+    """Let the other team write its model."""
+    subprocess.run([sys.executable, "get_model.py", *strength], cwd=project, check=True)
