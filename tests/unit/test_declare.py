@@ -64,6 +64,7 @@ def test_a_latency_guard_watches_the_median_and_the_tail() -> None:
 
 def test_a_latency_guard_watches_what_it_is_told() -> None:
     assert guard.latency(p90=2).ratios == ((0.9, 2.0),)
+    assert (guard.latency().grace, guard.latency(grace=0).grace) == (0.005, 0)
 
 
 def test_a_success_guard_keeps_its_function() -> None:

@@ -322,6 +322,20 @@ def test_a_few_very_slow_answers_are_not_certified() -> None:
     assert judgement(judge, 0).verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize(
+    ("grace", "seconds", "verdict"),
+    [(0.005, 0.006, Verdict.PASS), (0.0, 0.006, Verdict.FAIL), (0.005, 0.015, Verdict.FAIL)],
+    ids=["two milliseconds within the grace", "two milliseconds, no grace", "eleven milliseconds"],
+)
+def test_what_is_slower_by_less_than_the_grace_is_not_worse(grace: float, seconds: float, verdict: Verdict) -> None:
+    guard = Guard("latency", GuardKind.LATENCY, ratios=((0.5, 1.25),), grace=grace)
+    block = Block("r", 0, counters(75, 0, 0.004), counters(25, 0, seconds))
+    judge = fed(Canary(shares=(25,), guards=(guard,)), *[block] * 60)
+
+    assert judgement(judge, 0).verdict is verdict
+    assert judgement(Judge.from_plain(judge.to_plain()), 0) == judgement(judge, 0)
+
+
 def test_latency_that_was_not_measured_is_inconclusive() -> None:
     judge = fed(Canary(shares=(25,), guards=(LATENCY,)), *[Block("r", 0, counters(75), counters(25))] * 60)
 

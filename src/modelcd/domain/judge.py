@@ -59,7 +59,14 @@ class Judge:
             "alpha": policy.alpha,
             "beta": policy.beta,
             "guards": [
-                [g.name, g.kind.value, g.margin, [list(pair) for pair in g.ratios], [s.to_plain() for s in series]]
+                [
+                    g.name,
+                    g.kind.value,
+                    g.margin,
+                    [list(pair) for pair in g.ratios],
+                    g.grace,
+                    [s.to_plain() for s in series],
+                ]
                 for g, series in zip(policy.guards, self.guards, strict=True)
             ],
             "latencies": list(self.latencies),
@@ -71,12 +78,12 @@ class Judge:
     def from_plain(cls, plain: Mapping[str, Any]) -> Judge:
         """Read what `to_plain` wrote."""
         guards = tuple(
-            Guard(name, GuardKind(kind), margin, tuple((q, r) for q, r in ratios))
-            for name, kind, margin, ratios, _ in plain["guards"]
+            Guard(name, GuardKind(kind), margin, tuple((q, r) for q, r in ratios), grace)
+            for name, kind, margin, ratios, grace, _ in plain["guards"]
         )
         return cls(
             policy=Canary(tuple(plain["shares"]), guards, alpha=plain["alpha"], beta=plain["beta"]),
-            guards=tuple(tuple(Series.from_plain(s) for s in guard[4]) for guard in plain["guards"]),
+            guards=tuple(tuple(Series.from_plain(s) for s in guard[5]) for guard in plain["guards"]),
             latencies=tuple(plain["latencies"]),
             latency_ticks=plain["latency_ticks"],
             splits=tuple((n, Split(s[0], (s[1], s[2]), (s[3], s[4]))) for n, s in plain["splits"].items()),

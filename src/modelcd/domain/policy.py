@@ -73,13 +73,16 @@ class Guard:
     """A live metric, challenger against champion at the same time, with a tolerance.
 
     `margin` is the tolerated excess of bad outcomes as a fraction (0.01 is one percentage point) for errors and
-    success; `ratios` maps quantile to the tolerated ratio for latency, e.g. ((0.5, 1.25), (0.99, 1.5)).
+    success; `ratios` maps quantile to the tolerated ratio for latency, e.g. ((0.5, 1.25), (0.99, 1.5)), and `grace` is
+    how many seconds slower is tolerated whatever the ratio: a version with a small share has colder caches, and that
+    is a large part of a few milliseconds.
     """
 
     name: str
     kind: GuardKind
     margin: float = 0.0
     ratios: tuple[tuple[float, float], ...] = ()
+    grace: float = 0.0
     function: Callable[[Any, Any], bool] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +91,8 @@ class Guard:
                 raise ValueError("a latency guard needs at least one quantile, e.g. guard.latency(p99=1.5)")
             if any(not 0 < q < 1 or r <= 1 for q, r in self.ratios):
                 raise ValueError("a latency guard's ratios are above 1, e.g. guard.latency(p99=1.5)")
+            if _number("guard.latency(grace=…)", self.grace) < 0:
+                raise ValueError(f"a latency guard's grace is in seconds, 0 or more, got {self.grace:g}")
         elif not 0 < self.margin < 1:
             raise ValueError(f"guard {self.name}: margin is a fraction between 0 and 1, got {self.margin:g}")
 

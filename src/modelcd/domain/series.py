@@ -44,8 +44,8 @@ _PRIOR = {GuardKind.ERRORS: 0.5 / 25, GuardKind.SUCCESS: 2.5 / 25}
 class Series:
     """What one comparison has seen.
 
-    `prior` is the rate of bad outcomes expected before any data.  For latency, `quantile` is above 0, `shifts` are the
-    tolerances in edges of the grid, and `threshold` is (bucket, part of that bucket counted as slower).
+    `prior` is the rate of bad outcomes expected before any data.  For latency, `quantile` is above 0, `tolerances` are
+    (ratio, seconds), of which the wider counts, and `threshold` is (bucket, part of that bucket counted as slower).
     """
 
     prior: float
@@ -53,7 +53,7 @@ class Series:
     certificates: tuple[Certificate, ...]
     excess: Excess
     quantile: float = 0.0
-    shifts: tuple[int, ...] = ()
+    tolerances: tuple[tuple[float, float], ...] = ()
     threshold: tuple[int, float] | None = None
 
     def after(self, table: Table, bar: float) -> Series:
@@ -88,6 +88,13 @@ class Series:
     def refreshed(self, latencies: Sequence[int]) -> Series:
         """Take the threshold for the next blocks from the baseline's bucket counts so far."""
         return replace(self, threshold=_threshold(latencies, self.quantile))
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        """The tolerances in edges of the grid, beyond the present threshold."""
+        spare = self.seconds
+        wanted = (max(ratio, 1 + grace / spare) if spare else ratio for ratio, grace in self.tolerances)
+        return tuple(max(1, round(log(ratio) / log(GRID_RATIO))) for ratio in wanted)
 
     @property
     def seconds(self) -> float | None:
@@ -128,21 +135,21 @@ class Series:
             [certificate.to_plain() for certificate in self.certificates],
             [excess.difference, excess.weight, excess.p, excess.q],
             self.quantile,
-            list(self.shifts),
+            [list(pair) for pair in self.tolerances],
             list(self.threshold) if self.threshold else None,
         ]
 
     @classmethod
     def from_plain(cls, plain: Sequence[Any]) -> Series:
         """Read what `to_plain` wrote."""
-        prior, evidence, certificates, excess, quantile, shifts, threshold = plain
+        prior, evidence, certificates, excess, quantile, tolerances, threshold = plain
         return cls(
             prior,
             Evidence.from_plain(evidence),
             tuple(Certificate.from_plain(certificate) for certificate in certificates),
             Excess(*excess),
             quantile,
-            tuple(shifts),
+            tuple((ratio, grace) for ratio, grace in tolerances),
             (threshold[0], threshold[1]) if threshold else None,
         )
 
@@ -166,7 +173,7 @@ def begin(guard: Guard, policy: Canary) -> tuple[Series, ...]:
             tuple(Certificate(SLACK * (f - 1)) for f in multiples),
             Excess(),
             quantile,
-            tuple(max(1, round(log(1 + (ratio - 1) * f) / log(GRID_RATIO))) for f in multiples),
+            tuple((1 + (ratio - 1) * f, guard.grace * f) for f in multiples),
         )
         for quantile, ratio in guard.ratios
     )

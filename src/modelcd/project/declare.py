@@ -97,11 +97,17 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
         return Guard(name="errors", kind=GuardKind.ERRORS, margin=margin)
 
     @staticmethod
-    def latency(*, p50: float | None = None, p90: float | None = None, p99: float | None = None) -> Guard:
-        """Tolerate quantiles of the latency up to these ratios; without any, p50=1.25 and p99=1.5."""
+    def latency(
+        *, p50: float | None = None, p90: float | None = None, p99: float | None = None, grace: float = 0.005
+    ) -> Guard:
+        """Tolerate quantiles of the latency up to these ratios; without any, p50=1.25 and p99=1.5.
+
+        *grace* is how many seconds slower is tolerated whatever the ratio.
+        """
         given = ((0.5, p50), (0.9, p90), (0.99, p99))
         ratios = tuple((q, float(ratio)) for q, ratio in given if ratio is not None)
-        return Guard(name="latency", kind=GuardKind.LATENCY, ratios=ratios or ((0.5, 1.25), (0.99, 1.5)))
+        given_or_usual = ratios or ((0.5, 1.25), (0.99, 1.5))
+        return Guard(name="latency", kind=GuardKind.LATENCY, ratios=given_or_usual, grace=grace)
 
     @staticmethod
     def success(function: Callable[[Any, Any], bool], margin: float = 0.03, *, name: str = "success") -> Guard:

@@ -137,7 +137,9 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         return NOTHING_YET
     if not endpoint.confirmed or world.routing != endpoint.wanted or release.champion is None:
         return Judged(Verdict.INCONCLUSIVE, "the gateway is being put right; nothing counts meanwhile")
-    if _recent(release.last_look, env.clock.now()) and release.judgement:
+    # What decides stands in the journal: the first judgement of a step is recorded even when nothing new was seen.
+    known = release.judgement.get("step") == release.step
+    if known and _recent(release.last_look, env.clock.now()):
         return _judged(watch, release)
     counters = env.metrics.counters(endpoint.stream)
     try:
@@ -146,7 +148,7 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         labels, cursor, trouble = {}, release.label_cursor, error.message
     block, counted, anew = _block(endpoint, release, counters, labels)
     gone = [v for v in (release.champion, release.version) if not world.answers(v)]
-    if release.judgement and not (block.baseline.requests or block.challenger.requests or labels or trouble or gone):
+    if known and not (block.baseline.requests or block.challenger.requests or labels or trouble or gone):
         return _judged(watch, release)
     watched = None if gone else block
     _record_look(env, watch, actor, watched, (counted, anew, cursor), trouble)
