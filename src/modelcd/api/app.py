@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
 from modelcd.control import Control
 from modelcd.errors import ModelcdError, UnknownName, UsageError
@@ -35,7 +37,18 @@ def application(control: Control) -> FastAPI:
     @app.exception_handler(ModelcdError)
     def failed(_: Request, error: ModelcdError) -> JSONResponse:
         status = next((code for kind, code in STATUS if isinstance(error, kind)), 503)
-        return JSONResponse({"error": error.message, "help": error.help}, status_code=status)
+        return _told(status, error.message, error.help)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        first, *more = error.errors()
+        where = ".".join(str(part) for part in first["loc"])
+        rest = f" (and {len(more)} more)" if more else ""
+        return _told(422, f"{where}: {first['msg']}{rest}", "what each call takes: /docs")
+
+    @app.exception_handler(HTTPException)
+    def unanswerable(request: Request, error: HTTPException) -> JSONResponse:
+        return _told(error.status_code, f"{request.method} {request.url.path}: {error.detail}", "what there is: /docs")
 
     @app.get("/v1/health")
     def health() -> dict[str, str]:
@@ -50,3 +63,8 @@ def application(control: Control) -> FastAPI:
         return control.feedback(model, [(truth.id, truth.label) for truth in given.labels], given.environment)
 
     return app
+
+
+def _told(status: int, error: str, help: str) -> JSONResponse:
+    """Every error has the same form, whoever found it."""
+    return JSONResponse({"error": error, "help": help}, status_code=status)

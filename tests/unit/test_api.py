@@ -1,0 +1,70 @@
+"""The HTTP door: what is refused is refused in one form, with what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from modelcd.api.app import application
+from modelcd.control import Control
+from modelcd.workspace import open_workspace
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Control:
+    return Control(open_workspace(tmp_path / "workspace"))
+
+
+def ask(control: Control, method: str, path: str, **sent: Any) -> tuple[int, Any]:
+    """Send one request to the application in this process, and return status and body."""
+
+    async def go() -> httpx.Response:
+        transport = httpx.ASGITransport(application(control))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.request(method, path, **sent)
+
+    answer = asyncio.run(go())
+    return answer.status_code, answer.json()
+
+
+def test_an_empty_workspace_has_no_status(control: Control) -> None:
+    assert ask(control, "GET", "/v1/status") == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "status", "error"),
+    [
+        ("GET", "/v1/status?model=churn", {}, 404, "no model is named 'churn'"),
+        ("GET", "/v1/nothing", {}, 404, "GET /v1/nothing: Not Found"),
+        ("GET", "/v1/models/churn/feedback", {}, 405, "GET /v1/models/churn/feedback: Method Not Allowed"),
+        ("POST", "/v1/models/churn/feedback", {"json": "x"}, 422, "body: Input should be a valid dict"),
+        ("POST", "/v1/models/churn/feedback", {"json": {"labels": []}}, 422, "body.labels: List should have at least"),
+        (
+            "POST",
+            "/v1/models/churn/feedback",
+            {"json": {"labels": [{"id": "a"}, {"label": 1}]}},
+            422,
+            "body.labels.0.label: Field required (and 1 more)",
+        ),
+        (
+            "POST",
+            "/v1/models/churn/feedback",
+            {"json": {"labels": [{"id": "a", "label": 1}], "environment": "prod"}},
+            404,
+            "no environment is named 'prod'",
+        ),
+    ],
+)
+def test_every_refusal_has_the_same_form(
+    control: Control, method: str, path: str, sent: dict[str, Any], status: int, error: str
+) -> None:
+    code, body = ask(control, method, path, **sent)
+
+    assert code == status
+    assert body["error"].startswith(error)
+    assert body["help"]
+    assert set(body) == {"error", "help"}
