@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelcd.domain.release import Endpoint, Release
+from modelcd.domain.story import Moment
 from modelcd.domain.verdict import Finding
 
 
@@ -14,8 +15,8 @@ def gates(findings: Sequence[Finding]) -> str:
     return "\n".join(["# Gates", "", "| check | verdict | reason |", "|---|---|---|", *rows])
 
 
-def release(endpoint: Endpoint, ended: Release) -> str:
-    """Return the story of a release as Markdown: what happened, why, what it cost."""
+def release(endpoint: Endpoint, ended: Release, moments: Sequence[Moment]) -> str:
+    """Return the story of a release as Markdown: what happened, why, when, what it cost."""
     exposed = ended.exposed
     lines = [
         f"# Version {ended.version} of {endpoint.model}: {ended.ending or 'under way'}",
@@ -36,6 +37,9 @@ def release(endpoint: Endpoint, ended: Release) -> str:
     ]
     for finding in ended.judgement.get("findings", []):
         lines.append(f"| {finding['name']} | {finding['verdict']} | {_cell(finding['reason'])} |")
+    lines += ["", "| when | what | requests given to it by then | failed |", "|---|---|---|---|"]
+    for moment in moments:
+        lines.append(f"| {moment.at} | {_cell(moment.what)} | {moment.requests:,} | {moment.failed:,} |")
     return "\n".join(lines)
 
 

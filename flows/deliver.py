@@ -20,6 +20,7 @@ from prefect import flow
 from modelcd.domain.delivery import stream_of
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Ending, Endpoint, Release
+from modelcd.domain.story import timeline
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.environments.laptop import laptop, walk_of
@@ -332,7 +333,8 @@ def _drive(env: Environment, watch: Watch, who: str, services: Services) -> Rele
         if release.ending is None and release.step == before.step:
             break
     settle(env, watch, actor=who)
-    leave(f"release-{release.id}", _pages.release(watch.endpoint, release))
+    moments = timeline(env.journal.read(watch.stream), release.id)
+    leave(f"release-{release.id}", _pages.release(watch.endpoint, release, moments))
     return release
 
 

@@ -8,9 +8,11 @@ JSON values with the same keys everywhere.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import broken
 from modelcd.domain.release import Ask, Endpoint, Release, fold
+from modelcd.domain.story import timeline
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.ports import Journal, Label
@@ -231,14 +234,26 @@ class Control:
         }
 
     def release(self, prefix: str) -> Plain:
-        """Return one release by the beginning of its id, its evidence included; raises `UnknownName`."""
+        """Return one release by the beginning of its id, with evidence and timeline; raises `UnknownName`."""
         known: list[str] = []
         for endpoint in self._endpoints():
             found = endpoint.release(prefix)
             if found is not None:
-                return release_plain(found)
+                moments = timeline(self._journal.read(endpoint.stream), found.id)
+                told = {**release_plain(found), "timeline": [asdict(moment) for moment in moments]}
+                return {**told, "last_error": self._last_error(endpoint, found) if found.exposed.failures else ""}
             known += [release.id for release in endpoint.releases]
         raise UnknownName("release", prefix, known)
+
+    def _last_error(self, endpoint: Endpoint, release: Release) -> str:
+        """Return what the version said of the last request it failed at, if its log still has it and it is ours."""
+        lines = self.log(endpoint.model, release.version, endpoint.environment, 2_000).splitlines()
+        for line in reversed(lines):
+            with suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict) and said.get("level") == "error" and said.get("error"):
+                    return str(said["error"])
+        return ""
 
     def verify(self) -> list[str]:
         """Check the hash chain of every stream; returns a sentence for each that does not hold."""

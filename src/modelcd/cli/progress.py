@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from modelcd.domain.release import Release
 from modelcd.domain.rollout import Shift, Start
+from modelcd.domain.story import shares
 from modelcd.domain.verdict import Finding, Verdict
 
 WIDTH = 100
@@ -61,8 +62,8 @@ class Progress:
             if isinstance(move, Start):
                 self._stay(f"  {place:<13} version {move.version} starts")
             elif isinstance(move, Shift):
-                shares = ", ".join(f"version {a.version} gets {a.share:g} %" for a in move.routing.arms if a.share)
-                self._stay(f"{'✗' if move.back else ' '} {place:<13} {shares}{': ' + move.why if move.back else ''}")
+                why = f": {move.why}" if move.back else ""
+                self._stay(f"{'✗' if move.back else ' '} {place:<13} {shares(move.routing)}{why}")
         release = ticked.endpoint.releases[-1]
         if release.ending is not None or 0 <= release.step >= len(release.policy.shares):
             return

@@ -160,12 +160,18 @@ def explain(release: str, as_json: bool) -> None:
     click.echo(f"  {found['why'] or found['judgement'].get('reason', '')}\n")
     for finding in found["judgement"].get("findings", []):
         click.echo(f"  {finding['name']:<9} {finding['verdict']:<13} {finding['reason']}")
+    click.echo()
+    for moment in found["timeline"]:
+        given = f"   {moment['requests']:,} requests, {moment['failed']:,} failed" if moment["requests"] else ""
+        click.echo(f"  after {lasted(found['opened'], moment['at']):<7} {moment['what']}{given}")
     if found["requests"]:
         seen = found["failed"] - found["rescued"]
         click.echo(
             f"\n  {found['requests']:,} requests were given to version {found['version']}; {found['failed']:,} failed,"
             f" {found['rescued']:,} of them were answered by version {found['champion']}, {seen:,} failed for users."
         )
+    if found["last_error"]:
+        click.echo(f"  Its last error: {found['last_error'].splitlines()[0]}")
     if found["ending"] == "rolled back":
         click.echo(f"  Its log: modelcd logs {found['model']} {found['version']}")
         click.echo('  Try again: modelcd deliver --again "why"')

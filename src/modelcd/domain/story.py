@@ -1,0 +1,81 @@
+"""A release told moment by moment from its records, for people: what happened, and what the challenger had by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelcd.domain.records import Record
+from modelcd.domain.routing import Routing
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something that happened to a release *at* a time (ISO 8601).
+
+    `requests` and `failed` are what the challenger had been given, and had failed at, by then.
+    """
+
+    at: str
+    what: str
+    requests: int = 0
+    failed: int = 0
+
+
+def timeline(records: Iterable[Record], release: str) -> list[Moment]:
+    """Return the moments of *release*, oldest first; *records* are those of its endpoint's stream, in order."""
+    version, requests, failed = 0, 0, 0
+    moments: list[Moment] = []
+    for record in records:
+        entry = record.entry
+        if entry.release != release:
+            continue
+        if entry.kind == "opened":
+            version = int(entry.body["version"])
+        seen = _seen(entry.kind, entry.body, version)
+        requests, failed = requests + seen[0], failed + seen[1]
+        if what := _what(entry.kind, entry.actor, entry.body):
+            moments.append(Moment(entry.at, what, requests, failed))
+    return moments
+
+
+def _seen(kind: str, body: Mapping[str, Any], version: int) -> tuple[int, int]:
+    counted = body["counted"].get(str(version)) if kind == "observed" else None
+    return (int(counted["requests"]), int(counted["failures"])) if counted else (0, 0)
+
+
+def _what(kind: str, actor: str, body: Mapping[str, Any]) -> str:
+    match kind:
+        case "opened":
+            return f"opened by {actor}"
+        case "done":
+            return _done(body)
+        case "failed":
+            return f"could not {body['effect']}: {body['error']}"
+        case "asked":
+            why = f": {body['reason']}" if body.get("reason") else ""
+            return f"{actor} asked to {str(body['ask']).replace('_', ' ')}{why}"
+        case "repaired":
+            return f"repaired by {actor}: {body['what']}"
+        case "closed":
+            return str(body["ending"])
+        case _:
+            return ""
+
+
+def _done(body: Mapping[str, Any]) -> str:
+    match body["effect"]:
+        case "start":
+            return f"version {body['version']} started"
+        case "shift":
+            return shares(Routing.from_plain(dict(body["routing"])))
+        case "point":
+            return f"version {body['version']} is the champion"
+        case _:
+            return ""
+
+
+def shares(routing: Routing) -> str:
+    """Say who gets how much of the traffic."""
+    return ", ".join(f"version {arm.version} gets {arm.share:g} %" for arm in routing.arms if arm.share)
