@@ -21,6 +21,7 @@ import psutil
 
 from modelcd.adapters.detached import Detached
 from modelcd.adapters.locks import held
+from modelcd.adapters.processes import ProcessRuntime
 from modelcd.adapters.traefik import Gateway
 from modelcd.errors import ConfigurationError, Refused, RuntimeFailure, UnknownName
 from modelcd.workspace import Workspace, port_is_free
@@ -168,12 +169,25 @@ class Services:
 
     def _start(self, name: str) -> None:
         if name == "gateway":
+            self._forget_stale_endpoints()
             return self.gateway.start()
         env = {**os.environ, **prefect_settings(self.workspace), "MODELCD_WORKSPACE": str(self.workspace.path)}
         if name == "prefect":
             env.pop("PREFECT_API_URL")
         env.setdefault("OMP_NUM_THREADS", "1")
         self._detached(name).start(self._command(name), env=env, cwd=self.workspace.path)
+
+    def _forget_stale_endpoints(self) -> None:
+        """Remove what the gateway was told of models that all ended: their ports may be somebody else's by now.
+
+        The next tick of such an endpoint starts its champion and tells the gateway anew.
+        """
+        models = ProcessRuntime(self.workspace.path / "places").instances()
+        addresses = [f'"{model.address}"' for model in models if model.alive]
+        for told in self.gateway.endpoints.glob("*.yml"):
+            text = told.read_text(encoding="utf-8")
+            if not any(address in text for address in addresses):
+                told.unlink()
 
     def _refuse_taken_ports(self, name: str) -> None:
         """Raise `ConfigurationError` when somebody else has a port of the service *name*."""
