@@ -32,6 +32,7 @@ import numpy as np
 from modelcd.adapters.memory_project import MemoryProject
 from modelcd.artifact import Column, Manifest, write_manifest
 from modelcd.control import connect
+from modelcd.domain.delivery import stream_of
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Acceptance, Canary
 from modelcd.environments.laptop import laptop, walk_of
@@ -96,22 +97,24 @@ def by_modelcd(workspace: Workspace, trained: Path, number: int) -> None:
     }
     walk.data = {"digest": "none"}
     walk.prepared = {"data": "", "train_rows": 2000}
-    walk.builds = build.read_builds(env, MODEL)
     walk.folder.mkdir(parents=True)
-    build.open_delivery(walk, reason="", trigger="bench")
-    build.train(walk)
-    assert walk.version is not None and walk.artifact is not None, "it was registered"
-    proven = {
-        "version": walk.version.number,
-        "digest": walk.version.digest,
-        "artifact": str(walk.artifact),
-        "interpreter": walk.interpreter,
-        "snapshot": "",
-        "policy": walk.spec["rollout"],
-        "findings": [],
-    }
-    walk.record("proven", proven)
-    build.close_delivery(walk, "proven", "")
+    with env.journal.exclusive(stream_of(MODEL)):  # as a delivery does: nobody is to think that its driver is gone
+        walk.builds = build.read_builds(env, MODEL)
+        build.open_delivery(walk, reason="", trigger="bench")
+        build.train(walk)
+        assert walk.version is not None and walk.artifact is not None, "it was registered"
+        proven = {
+            "version": walk.version.number,
+            "digest": walk.version.digest,
+            "artifact": str(walk.artifact),
+            "interpreter": walk.interpreter,
+            "snapshot": "",
+            "policy": walk.spec["rollout"],
+            "findings": [],
+        }
+        walk.record("proven", proven)
+        walk.record("accepted", {"version": walk.version.number})
+        build.close_delivery(walk, "proven", "")
     told = connect(workspace.path).promote(MODEL, walk.version.number)
     assert told["ending"] == "promoted", told
 

@@ -1,0 +1,37 @@
+"""Every benchmark runs to its end; what it measures in so few rounds is no result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SHORTLY = {
+    "cli.py": ["--rounds", "2"],
+    "gateway.py": ["--requests", "200", "--changes", "5"],
+    "judge.py": ["--runs", "1"],
+    "release.py": ["--rounds", "1"],
+    "serving.py": ["--seconds", "0.2", "--turns", "1"],
+}
+
+
+def test_no_benchmark_is_left_out() -> None:
+    assert {path.name for path in BENCHMARKS.glob("*.py")} == set(SHORTLY)
+
+
+@pytest.mark.parametrize("name", SHORTLY)
+def test_a_benchmark_comes_to_its_end(name: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), *SHORTLY[name]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.strip()
