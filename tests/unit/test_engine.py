@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +255,21 @@ def test_an_artifact_that_was_changed_after_its_release_is_not_started(world: Wo
 
     with pytest.raises(RuntimeFailure, match="not what was released"):
         tick(world.env, watch, actor="anna")
+
+
+def test_looks_become_rarer_the_longer_a_step_lasts_and_none_is_more_than_ten_seconds_away(world: World) -> None:
+    watch = world.open(2, replace(LADDER, bake=3600.0))
+    for _ in range(4 * 600):
+        tick(world.env, watch, actor="anna")
+        world.users(2)
+        world.memory.clock.sleep(0.25)
+
+    records = world.memory.journal.read("production/m")
+    looks = [datetime.fromisoformat(record.entry.at) for record in records if record.entry.kind == "observed"]
+    gaps = [(b - a).total_seconds() for a, b in pairwise(looks)]
+    assert gaps[:20] == [1.0] * 20
+    assert gaps[-20:] == [10.0] * 20
+    assert gaps == sorted(gaps)
 
 
 def test_looks_that_saw_nothing_new_are_not_recorded(world: World) -> None:

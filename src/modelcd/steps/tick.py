@@ -25,8 +25,12 @@ from modelcd.environment import Environment
 from modelcd.errors import CannotTell, ModelcdError, NotReady, RegistryError, RuntimeFailure
 from modelcd.ports import Unit
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the evidence."""
+LOOK_EVERY = (1.0, 10.0)
+"""Seconds between two looks at the evidence: a thirtieth of the time that a step has lasted, within these bounds.
+
+A release that is bad shows it early, and every look is a record: at one a second a day would have 86,400 of them.  The
+moments depend on the clock alone, never on what was seen, or the evidence of a block would not be valid.
+"""
 
 MOVES = 12
 """Moves at most in one tick, so that it stays short whatever it is asked to do."""
@@ -139,7 +143,7 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         return Judged(Verdict.INCONCLUSIVE, "the gateway is being put right; nothing counts meanwhile")
     # What decides stands in the journal: the first judgement of a step is recorded even when nothing new was seen.
     known = release.judgement.get("step") == release.step
-    if known and _recent(release.last_look, env.clock.now()):
+    if known and _recent(release, env.clock.now()):
         return _judged(watch, release)
     counters = env.metrics.counters(endpoint.stream)
     try:
@@ -157,8 +161,12 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
     return _judged(watch, release)
 
 
-def _recent(last: str, now: datetime) -> bool:
-    return bool(last) and (now - datetime.fromisoformat(last)).total_seconds() < LOOK_EVERY
+def _recent(release: Release, now: datetime) -> bool:
+    if not release.last_look:
+        return False
+    often, seldom = LOOK_EVERY
+    lasted, looked = (now - datetime.fromisoformat(at) for at in (release.step_since, release.last_look))
+    return looked.total_seconds() < min(max(often, lasted.total_seconds() / 30), seldom)
 
 
 def _judged(watch: Watch, release: Release) -> Judged:
