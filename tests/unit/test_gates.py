@@ -359,3 +359,14 @@ def test_judging_ten_thousand_rows_warns_of_nothing() -> None:
         finding = check(Gate("roc_auc").per_slice("carrier"), holdout(rows=10_000, carrier=["AA", "BB"] * 5000))
 
     assert finding.verdict is Verdict.PASS
+
+
+def test_an_interval_does_not_reach_beyond_what_the_metric_can_be() -> None:
+    truth = np.array([0, 1] * 60)
+    scores = np.where(truth == 1, 0.9, 0.1) + np.linspace(0, 0.05, len(truth))
+    scores[:3] = 0.5
+
+    finding = check(Gate("roc_auc").at_least(0.9), Holdout(truth, scores))
+
+    low, high = finding.evidence["interval"]
+    assert low < finding.evidence["value"] <= high == 1.0

@@ -94,6 +94,10 @@ def _rung(place: str, release: Release, ticked: Any) -> str:
         return f"  {place:<13} {ticked.wait.why}"
     bar = "█" * round(release.share / 10) + "░" * (10 - round(release.share / 10))
     guards = "  ".join(_guard(finding) for finding in ticked.findings) or ticked.wait.why
+    if not any(
+        finding.evidence.get("baseline_n") or finding.evidence.get("challenger_n") for finding in ticked.findings
+    ):
+        guards = "waits for live requests: it decides from them"
     return f"  {place:<13} {release.share:g} %  {bar}  {release.exposed.requests:,} requests   {guards}"
 
 

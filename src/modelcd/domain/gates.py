@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -43,10 +43,12 @@ POWER = NormalDist().inv_cdf(0.8)
 
 
 class Metric(NamedTuple):
-    """A metric: the function of (truth, scores), and whether more is better."""
+    """A metric: the function of (truth, scores), whether more is better, and the least and most that it can be."""
 
     function: Function
     higher_is_better: bool
+    least: float = -inf
+    most: float = inf
 
 
 @dataclass(frozen=True)
@@ -185,15 +187,15 @@ _ROWWISE: dict[str, Callable[[Array, Array], Floats]] = {
 """Loss per row of the metrics that are means of one."""
 
 METRICS: dict[str, Metric] = {
-    "roc_auc": Metric(roc_auc, True),
-    "average_precision": Metric(average_precision, True),
-    "accuracy": Metric(lambda truth, scores: 1 - float(_wrong(truth, scores).mean()), True),
-    "f1": Metric(f1, True),
-    "brier_score_loss": Metric(lambda truth, scores: float(_brier(truth, scores).mean()), False),
-    "log_loss": Metric(lambda truth, scores: float(_surprise(truth, scores).mean()), False),
-    "r2": Metric(r2, True),
-    "mean_absolute_error": Metric(lambda truth, scores: float(_absolute(truth, scores).mean()), False),
-    "mean_squared_error": Metric(lambda truth, scores: float(_squared(truth, scores).mean()), False),
+    "roc_auc": Metric(roc_auc, True, 0.0, 1.0),
+    "average_precision": Metric(average_precision, True, 0.0, 1.0),
+    "accuracy": Metric(lambda truth, scores: 1 - float(_wrong(truth, scores).mean()), True, 0.0, 1.0),
+    "f1": Metric(f1, True, 0.0, 1.0),
+    "brier_score_loss": Metric(lambda truth, scores: float(_brier(truth, scores).mean()), False, 0.0, 1.0),
+    "log_loss": Metric(lambda truth, scores: float(_surprise(truth, scores).mean()), False, 0.0),
+    "r2": Metric(r2, True, most=1.0),
+    "mean_absolute_error": Metric(lambda truth, scores: float(_absolute(truth, scores).mean()), False, 0.0),
+    "mean_squared_error": Metric(lambda truth, scores: float(_squared(truth, scores).mean()), False, 0.0),
 }
 """The metrics that a gate knows by name, which are scikit-learn's names."""
 
@@ -262,18 +264,19 @@ def _limit(gate: Gate, metric: Metric, holdout: Holdout) -> tuple[Verdict, str, 
     value = _value(metric, holdout.truth, holdout.challenger)
     error = _error(gate, metric, holdout.truth, holdout.challenger, None)
     half = NormalDist().inv_cdf(0.975) * error
+    low, high = max(value - half, metric.least), min(value + half, metric.most)
     least = gate.bound is Bound.AT_LEAST
     passed = value >= gate.limit if least else value <= gate.limit
     wanted = f"{'at least' if least else 'at most'} {gate.limit:g}"
     reason = (
-        f"{gate.metric} {_shown(value, gate.limit)} (95 %: {value - half:.3f} to {value + half:.3f}) on "
+        f"{gate.metric} {_shown(value, gate.limit)} (95 %: {low:.3f} to {high:.3f}) on "
         f"{len(holdout.truth):,} rows: {wanted if passed else 'not ' + wanted}"
     )
     evidence = {"value": value, "limit": gate.limit, "rows": len(holdout.truth)}
     return (
         Verdict.PASS if passed else Verdict.FAIL,
         reason,
-        {**evidence, "interval": [value - half, value + half], "standard_error": error},
+        {**evidence, "interval": [low, high], "standard_error": error},
     )
 
 
