@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pandas as pd
@@ -82,7 +83,7 @@ def test_a_prediction_is_made_and_its_truth_is_kept(delivered: Delivered, second
     answer = delivered.modelcd.told("predict", MODEL, row_of(delivered))
     receipt = delivered.modelcd.told("feedback", MODEL, f"{answer['prediction']}=true")
 
-    wrong = delivered.modelcd("predict", MODEL, '{"mean_radius": "large"}')
+    wrong = delivered.modelcd("predict", MODEL, json.dumps({**json.loads(row_of(delivered)), "mean_radius": "large"}))
 
     assert wrong.returncode == 2, wrong.stderr
     assert "mean_radius" in wrong.stderr
