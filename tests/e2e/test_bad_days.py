@@ -369,8 +369,13 @@ def test_a_retraining_that_prefect_triggers_goes_all_the_way(day: Day) -> None:
         found = httpx.get(f"{api}/deployments/name/retrain/{MODEL}")
         return str(found.json()["id"]) if found.status_code == 200 else ""
 
-    asked = httpx.post(f"{api}/deployments/{eventually(deployment, 'the deployment')}/create_flow_run", json={})
-    run = f"{api}/flow_runs/{asked.json()['id']}"
+    def asked() -> str:
+        # A server that has just come up may still refuse: its database is busy with its own services.
+        answer = httpx.post(f"{api}/deployments/{deployment()}/create_flow_run", json={}, timeout=20)
+        return str(answer.json()["id"]) if answer.status_code == 201 else ""
+
+    eventually(deployment, "the deployment")
+    run = f"{api}/flow_runs/{eventually(asked, 'a run of it')}"
 
     def final() -> Any:
         state = httpx.get(run).json()["state"]
