@@ -125,7 +125,9 @@ class Control:
         try:
             answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
         except RowsRefused as error:
-            raise UsageError(error.message, help="send every column that the model learned from, as it was there") from error
+            raise UsageError(
+                error.message, help="send every column that the model learned from, as it was there"
+            ) from error
         return {
             "scores": list(answer.scores),
             "model": answer.model,
