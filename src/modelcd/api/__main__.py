@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,9 +74,10 @@ def outlive(workspace: Workspace, stop: threading.Event, end: Callable[[], None]
         for process in others:
             with suppress(psutil.Error):
                 process.terminate()
-        for process in psutil.wait_procs(others, GRACE)[1]:
-            with suppress(psutil.Error):
-                process.kill()
+        psutil.wait_procs(others, GRACE)
+        for process in others:  # each leads a group of its own: what it started goes with it
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
         end()
 
 

@@ -93,10 +93,9 @@ def _rung(place: str, release: Release, ticked: Any) -> str:
     if release.step < 0:
         return f"  {place:<13} {ticked.wait.why}"
     bar = "█" * round(release.share / 10) + "░" * (10 - round(release.share / 10))
+    seen = sum(finding.evidence.get("baseline_n", 0) for finding in ticked.findings)
     guards = "  ".join(_guard(finding) for finding in ticked.findings) or ticked.wait.why
-    if not any(
-        finding.evidence.get("baseline_n") or finding.evidence.get("challenger_n") for finding in ticked.findings
-    ):
+    if ticked.findings and not seen and not release.exposed.requests:
         guards = "waits for live requests: it decides from them"
     return f"  {place:<13} {release.share:g} %  {bar}  {release.exposed.requests:,} requests   {guards}"
 
