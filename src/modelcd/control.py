@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
-from modelcd.domain.records import broken
+from modelcd.domain.records import broken, until
 from modelcd.domain.release import Ask, Endpoint, Release, fold
 from modelcd.domain.story import timeline
 from modelcd.environment import Environment
@@ -190,6 +191,19 @@ class Control:
             lines += [delivery_plain(delivery) for delivery in self._builds(model).deliveries]
         return sorted(lines, key=lambda line: str(line["opened"]), reverse=True)
 
+    def serving(self, model: str, at: datetime, environment: str = "") -> list[Plain]:
+        """Return what served which share of *model* at the moment *at* in each environment, who put it there, and why.
+
+        Told from the journal alone.  `routing` is what was last seen to be served by then, `put_there` the release
+        that made its version the champion, `under_way` the one that was open.
+        """
+        self._known(model, environment)
+        return [
+            _serving(endpoint, self._status(endpoint))
+            for endpoint in self._endpoints(at)
+            if endpoint.model == model and environment in ("", endpoint.environment) and endpoint.seq
+        ]
+
     def versions(self, model: str) -> list[Plain]:
         """Return the versions of *model*, newest first, with where each serves."""
         self._known(model, "")
@@ -285,10 +299,11 @@ class Control:
             self._environments[name] = laptop(self.workspace, name)
         return self._environments[name]
 
-    def _endpoints(self) -> list[Endpoint]:
+    def _endpoints(self, at: datetime | None = None) -> list[Endpoint]:
+        """Return every endpoint, as it is or as it was at the moment *at*."""
         journal = self._journal
         streams = [s for s in journal.streams() if not s.startswith("builds/")]
-        return [fold(Endpoint(stream), journal.read(stream)) for stream in streams]
+        return [fold(Endpoint(stream), until(journal.read(stream), at)) for stream in streams]
 
     def _builds(self, model: str) -> Builds:
         stream = stream_of(model)
@@ -348,6 +363,17 @@ def release_plain(release: Release) -> Plain:
         "failed": release.exposed.failures,
         "rescued": release.exposed.rescued,
         "judgement": dict(release.judgement),
+    }
+
+
+def _serving(endpoint: Endpoint, status: Plain) -> Plain:
+    holder = next((r for r in endpoint.releases if r.id == endpoint.champion_release), None)
+    return {
+        **status,
+        "routing": endpoint.served.to_plain() if endpoint.served else None,
+        "routing_since": endpoint.served_since,
+        "changing": endpoint.wanted is not None and not endpoint.confirmed,
+        "put_there": release_plain(holder) if holder else None,
     }
 
 

@@ -33,6 +33,7 @@ SAID = {
     "explain RELEASE": "of tumour in production",
     "feedback MODEL ID=true": '"joined"',
     "history MODEL": "promoted",
+    "history MODEL --at 2026-03-31T18:30": "tumour was nowhere yet at 2026-03-31T18:30:00",
     "predict MODEL row.json": '"scores"',
     "predict MODEL_NAME row.json": '"scores"',
     "status": "production",

@@ -61,6 +61,21 @@ def test_history_says_who_why_and_how_it_ended(delivered: Delivered, second: dic
     assert lines[0]["by"]
 
 
+def test_history_says_what_served_at_a_moment_and_who_put_it_there(
+    delivered: Delivered, second: dict[str, Any]
+) -> None:
+    opened = delivered.modelcd.told("history", MODEL, "--in", "production", "--json")[0]["opened"]
+    asked = ("history", MODEL, "--in", "production", "--at", opened)
+
+    (then,) = delivered.modelcd.told(*asked, "--json")
+    text = delivered.modelcd(*asked)
+
+    assert (then["version"], then["put_there"]["release"]) == (delivered.told["version"], delivered.told["release"])
+    assert then["under_way"]["release"] == second["release"]
+    assert f"version {delivered.told['version']} gets 100 %" in text.stdout
+    assert f"under way: release {second['release']}" in text.stdout
+
+
 def test_a_release_is_explained(delivered: Delivered, second: dict[str, Any]) -> None:
     told = delivered.modelcd.told("explain", second["release"][:4], "--json")
     text = delivered.modelcd("explain", second["release"])
@@ -98,6 +113,7 @@ def test_names_that_do_not_exist_are_answered_with_the_nearest(delivered: Delive
         (("promote", MODEL, "99"), "no proven version is named '99'"),
         (("rollback", MODEL, "--in", "prodution"), "did you mean 'production'?"),
         (("diff", MODEL, "1", "99"), "no version is named '99'"),
+        (("history", MODEL, "--at", "yesterday"), "'yesterday' is no time"),
         (("explain", "zzzz"), "no release is named 'zzzz'"),
         (("logs", "tumor", "1"), "did you mean 'tumour'?"),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import pytest
 
 from modelcd.artifact import digest_of
 from modelcd.domain.policy import Canary, Guard, GuardKind
-from modelcd.domain.records import broken
-from modelcd.domain.release import Ask, Ending, Release
+from modelcd.domain.records import broken, until
+from modelcd.domain.release import Ask, Ending, Endpoint, Release, fold
 from modelcd.domain.versions import Lineage
 from modelcd.environments.memory import Memory
 from modelcd.errors import Busy, Rejected, RuntimeFailure
@@ -160,7 +160,30 @@ def test_a_way_back_leads_to_the_newest_version_that_served_and_was_not_taken_ou
     world.live(world.open(1, AT_ONCE, takes_out=2))
 
     endpoint = Watch("production/m").refresh(world.env)
-    assert (endpoint.champion, endpoint.served, endpoint.before) == (1, (1, 2, 1), None)
+    assert (endpoint.champion, endpoint.champions, endpoint.before) == (1, (1, 2, 1), None)
+
+
+def test_what_served_at_any_moment_stands_in_the_journal(world: World) -> None:
+    before = world.memory.clock.now()
+    world.memory.clock.sleep(1.0)
+    watch = world.open(2)
+    tick(world.env, watch, actor="anna")
+    on_the_way = world.memory.clock.now()
+    world.memory.clock.sleep(1.0)
+    world.live(watch)
+
+    records = world.memory.journal.read("production/m")
+    served = [fold(Endpoint("production/m"), until(records, at)).served for at in (before, on_the_way, None)]
+
+    assert [routing and routing.share(2) for routing in served] == [0.0, 5.0, 100.0]
+    assert until(records, datetime(2000, 1, 1, tzinfo=UTC)) == []
+
+
+def test_a_writer_whose_clock_is_behind_hides_no_record_before_its_own(world: World) -> None:
+    records = world.memory.journal.read("production/m")
+    late = [replace(r, entry=replace(r.entry, at="2100-01-01T00:00:00+00:00")) for r in records[:-1]]
+
+    assert until([*late, records[-1]], world.memory.clock.now()) == [*late, records[-1]]
 
 
 def test_two_releases_at_once_are_refused_with_who_is_at_it(world: World) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Any
 
 import click
 
 from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, lasted, table
+from modelcd.domain.routing import Routing
+from modelcd.domain.story import shares
+from modelcd.errors import UsageError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, times absolute.")
 
@@ -52,13 +56,17 @@ def _under_way(release: dict[str, Any] | None) -> str:
 @click.argument("model")
 @click.option("--in", "environment", default="", help="Only this environment.")
 @click.option("--all", "everything", is_flag=True, help="Deliveries and staging too.")
+@click.option("--at", "moment", default="", metavar="TIME", help="What served then, as 2026-03-31T18:30 (local time).")
 @JSON
-def history(model: str, environment: str, everything: bool, as_json: bool) -> None:
+def history(model: str, environment: str, everything: bool, moment: str, as_json: bool) -> None:
     """Show who released what, why, and how it ended.
 
     \b
     modelcd history flight-delay
+    modelcd history flight-delay --at 2026-03-31T18:30      what served then, and who put it there
     """
+    if moment:
+        return _served(model, environment, _time(moment), as_json)
     lines = _control().history(model, environment)
     if as_json:
         return emit(lines)
@@ -76,6 +84,30 @@ def history(model: str, environment: str, everything: bool, as_json: bool) -> No
         for line in shown
     ]
     click.echo(table(("when", "id", "environment", "version", "ending", "by", "why"), rows))
+
+
+def _served(model: str, environment: str, moment: datetime, as_json: bool) -> None:
+    lines = _control().serving(model, moment, environment)
+    if as_json:
+        return emit(lines)
+    if not lines:
+        click.echo(f"{model} was nowhere yet at {moment.isoformat(timespec='seconds')}")
+    for line in lines:
+        served = shares(Routing.from_plain(line["routing"])) if line["routing"] else "nothing was served"
+        since = f"   since {line['routing_since']}" if line["routing_since"] else ""
+        click.echo(f"{line['environment']:<12} {served}{since}{', being changed' * line['changing']}")
+        for what, release in (("put there by", line["put_there"]), ("under way:", line["under_way"])):
+            if release is not None:
+                why = release["why"] or release["judgement"].get("reason", "")
+                told = f"version {release['version']} by {release['by']} ({release['reason']})"
+                click.echo(f"{'':12} {what} release {release['release']}: {told}\n{'':14} {why}")
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise UsageError(f"{text!r} is no time", help="write it as 2026-03-31T18:30, or with +00:00 for UTC") from None
 
 
 def _matters(line: dict[str, Any]) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
@@ -55,3 +56,14 @@ def broken(records: Iterable[Record]) -> str:
             return f"{record.stream}: record {record.seq} was changed after it was written"
         previous, expected = record.digest, expected + 1
     return ""
+
+
+def until(records: Sequence[Record], moment: datetime | None) -> Sequence[Record]:
+    """Return the *records* that were written by *moment*, in order; all of them without one.
+
+    Writers' clocks may differ: what stands before a record that was written by then counts as written, too.
+    """
+    if moment is None:
+        return records
+    last = (k for k in range(len(records), 0, -1) if datetime.fromisoformat(records[k - 1].entry.at) <= moment)
+    return records[: next(last, 0)]

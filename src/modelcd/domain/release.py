@@ -92,7 +92,10 @@ class Release:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What an environment knows of one model: who serves, what is wanted of the gateway, and every release."""
+    """What an environment knows of one model: who serves, what is wanted of the gateway, and every release.
+
+    `wanted` was asked of the gateway and is `confirmed` once it was seen to be served; `served` is what was seen last.
+    """
 
     stream: str
     seq: int = 0
@@ -101,6 +104,8 @@ class Endpoint:
     champion_since: str = ""
     wanted: Routing | None = None
     confirmed: bool = False
+    served: Routing | None = None
+    served_since: str = ""
     releases: tuple[Release, ...] = ()
     changed: str = ""
     failures: int = 0
@@ -123,14 +128,14 @@ class Endpoint:
         return self.stream.split("/", 1)[1]
 
     @property
-    def served(self) -> tuple[int, ...]:
+    def champions(self) -> tuple[int, ...]:
         """The versions that had all traffic here, in the order in which they got it."""
         return tuple(release.version for release in self.releases if release.ending is Ending.PROMOTED)
 
     @property
     def before(self) -> int | None:
         """The version that served before the champion and was not taken out since: where a rollback leads."""
-        fit = (v for v in reversed(self.served) if v != self.champion and self.rejected(v) is None)
+        fit = (v for v in reversed(self.champions) if v != self.champion and self.rejected(v) is None)
         return next(fit, None)
 
     def release(self, prefix: str) -> Release | None:
@@ -220,7 +225,8 @@ def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[st
     changes: dict[str, Any] = {"intent": {}}
     endpoint = replace(endpoint, failures=0, failure="")
     if body["effect"] == "shift":
-        endpoint = replace(endpoint, confirmed=True)
+        since = endpoint.served_since if endpoint.served == endpoint.wanted else at
+        endpoint = replace(endpoint, confirmed=True, served=endpoint.wanted, served_since=since)
         if release is not None:
             changes |= _shifted(release, endpoint.wanted, at, body)
     elif body["effect"] == "start":
