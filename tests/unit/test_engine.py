@@ -280,6 +280,32 @@ def test_an_artifact_that_was_changed_after_its_release_is_not_started(world: Wo
         tick(world.env, watch, actor="anna")
 
 
+def test_a_night_in_which_the_machine_slept_is_no_bake_time(world: World) -> None:
+    watch = world.open(2, replace(LADDER, shares=(50,), bake=120.0))
+    for _ in range(30):
+        tick(world.env, watch, actor="anna")
+        world.users(200)
+        world.memory.clock.sleep(1.0)
+
+    world.memory.clock.sleep(8 * 3600.0)
+    tick(world.env, watch, actor="anna")
+
+    release = watch.endpoint.open
+    assert release is not None
+    assert release.judgement["verdict"] == "pass"
+    assert (release.step, round(release.baked)) == (0, 29 + 30)
+
+
+def test_time_without_requests_is_bake_time_while_somebody_watches(world: World) -> None:
+    watch = world.open(2, replace(LADDER, shares=(50,), bake=120.0))
+    for second in range(150):
+        tick(world.env, watch, actor="anna")
+        world.users(200 if second < 30 else 0)
+        world.memory.clock.sleep(1.0)
+
+    assert watch.endpoint.champion == 2
+
+
 def test_looks_become_rarer_the_longer_a_step_lasts_and_none_is_more_than_ten_seconds_away(world: World) -> None:
     watch = world.open(2, replace(LADDER, bake=3600.0))
     for _ in range(4 * 600):

@@ -101,9 +101,14 @@ def test_the_last_pass_gives_everything_and_keeps_the_champion_known() -> None:
 def test_a_pass_waits_for_the_bake_time() -> None:
     patient = replace(POLICY, bake=60.0)
 
-    assert isinstance(decide(at(0, patient), world(at(0)), judged(Verdict.PASS), NOW), Wait)
     later = NOW + timedelta(seconds=61)
-    assert isinstance(decide(at(0, patient), world(at(0)), judged(Verdict.PASS), later), Shift)
+
+    early, baked = (at(0, patient, baked=seconds) for seconds in (59.0, 60.0))
+
+    waits = decide(early, world(early), judged(Verdict.PASS), later)
+    assert isinstance(waits, Wait)
+    assert waits.why == "baked for 59 of 60 s; it is pass"
+    assert isinstance(decide(baked, world(baked), judged(Verdict.PASS), NOW), Shift)
 
 
 def test_a_fail_goes_back_to_the_champion_at_once() -> None:

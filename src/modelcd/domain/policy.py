@@ -112,11 +112,12 @@ LADDER_TOLERANCE = (5.0, 2.0, 1.0)
 class Canary:
     """A ladder of shares (per cent, rising, below 100; 100 is added by itself) under guards.
 
-    `shares=()` is blue/green: everything at once, and at once back.  `bake` is the least time in seconds on each
-    step, `step_budget` the most before `on_doubt` applies.  `alpha` bounds the chance that a version no worse on any
-    guard is ever rolled back, `beta` the chance that one beyond a tolerance is ever promoted.  `keep_warm` is how
-    many seconds the old version keeps running after promotion.  With `fallback` the champion answers when the
-    challenger fails, and the failure still counts against the challenger.
+    `shares=()` is blue/green: everything at once, and at once back.  `bake` is how many seconds each step is watched
+    at least (a night in which the machine slept does not count), `step_budget` the most before `on_doubt` applies.
+    `alpha` bounds the chance that a version no worse on any guard is ever rolled back, `beta` the chance that one
+    beyond a tolerance is ever promoted.  `keep_warm` is how many seconds the old version keeps running after
+    promotion.  With `fallback` the champion answers when the challenger fails, and the failure still counts against
+    the challenger.
     """
 
     shares: tuple[float, ...] = (5, 25, 50)

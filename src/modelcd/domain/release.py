@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +23,9 @@ from modelcd.domain.policy import Canary
 from modelcd.domain.records import Record
 from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Counters
+
+LONGEST_LOOK = 30.0
+"""Seconds between two looks that count as watched at most: a night in which the machine slept is no bake time."""
 
 
 class Ending(StrEnum):
@@ -47,9 +51,9 @@ class Release:
 
     `step` is the rung of the ladder it is on: -1 before its first share, `len(shares)` at 100 %.  `counted` holds the
     counters of each version at the last look, `exposed` what the challenger was given in all; `revisions` says at which
-    step a routing's revision was in force.  `launched` says that its process was started for this release: a dead one
-    may be left of an earlier try.  `returning` is the reason of a way back that has begun; from then on there
-    is no other way.
+    step a routing's revision was in force, `baked` how many seconds the present step has been watched.  `launched` says
+    that its process was started for this release: a dead one may be left of an earlier try.  `returning` is the reason
+    of a way back that has begun; from then on there is no other way.
     """
 
     id: str
@@ -65,6 +69,7 @@ class Release:
     intent: Mapping[str, Any] = field(default_factory=dict)
     step: int = -1
     step_since: str = ""
+    baked: float = 0.0
     revisions: Mapping[str, int] = field(default_factory=dict)
     counted: Mapping[int, Counters] = field(default_factory=dict)
     exposed: Counters = field(default_factory=Counters)
@@ -249,6 +254,7 @@ def _shifted(release: Release, routing: Routing | None, at: str, body: Mapping[s
     return {
         "step": release.next_step,
         "step_since": at if release.next_step != release.step else release.step_since,
+        "baked": 0.0 if release.next_step != release.step else release.baked,
         "revisions": {**release.revisions, routing.revision: release.next_step},
         "counted": counted,
         "exposed": add(release.exposed, tail),
@@ -268,8 +274,16 @@ def _observed(release: Release | None, at: str, body: Mapping[str, Any]) -> dict
         "exposed": exposed,
         "label_cursor": int(body["cursor"]),
         "last_look": at,
+        "baked": release.baked + _watched(release, at),
         "judgement": dict(body["judgement"]),
     }
+
+
+def _watched(release: Release, at: str) -> float:
+    """Return the seconds between the last look and the one *at* that count: a gap is time when nobody watched."""
+    since = max(release.last_look, release.step_since)
+    seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(since)).total_seconds() if since else 0.0
+    return min(max(seconds, 0.0), LONGEST_LOOK)
 
 
 def _asked(actor: str, body: Mapping[str, Any]) -> dict[str, Any]:

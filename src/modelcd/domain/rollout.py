@@ -197,9 +197,11 @@ def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, n
     if release.step < 0:
         first = "it is ready and answers as itself"
         return _step_up(release, 0 if release.champion is not None else last, first)
+    if judged.verdict is Verdict.PASS:
+        if release.baked >= policy.bake:
+            return _step_up(release, release.step + 1, judged.reason)
+        judged = Judged(judged.verdict, f"baked for {release.baked:.0f} of {policy.bake:g} s; {judged.reason}")
     spent = _elapsed(release.step_since, now)
-    if judged.verdict is Verdict.PASS and spent >= policy.bake:
-        return _step_up(release, release.step + 1, judged.reason)
     if spent > policy.step_budget:
         if policy.on_doubt is OnDoubt.ROLL_BACK:
             return _way_back(release, world, f"no answer within {policy.step_budget:g} s: {judged.reason}")

@@ -17,7 +17,7 @@ from modelcd.artifact import digest_of
 from modelcd.domain import judge as judging
 from modelcd.domain.policy import GuardKind
 from modelcd.domain.records import Entry, Record
-from modelcd.domain.release import Endpoint, Release, counters_from, counters_plain, fold
+from modelcd.domain.release import LONGEST_LOOK, Endpoint, Release, counters_from, counters_plain, fold
 from modelcd.domain.rollout import Close, Judged, Move, Point, Shift, Start, Stop, Wait, World, decide
 from modelcd.domain.samples import Block, Counters, Labels
 from modelcd.domain.verdict import Finding, Verdict
@@ -152,13 +152,20 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         labels, cursor, trouble = {}, release.label_cursor, error.message
     block, counted, anew = _block(endpoint, release, counters, labels)
     gone = [v for v in (release.champion, release.version) if not world.answers(v)]
-    if known and not (block.baseline.requests or block.challenger.requests or labels or trouble or gone):
+    idle = not (block.baseline.requests or block.challenger.requests or labels or trouble or gone)
+    if known and idle and not _bakes(release, env.clock.now()):
         return _judged(watch, release)
     watched = None if gone else block
     _record_look(env, watch, actor, watched, (counted, anew, cursor), trouble)
     if trouble:
         return Judged(Verdict.ERROR, f"labels could not be judged: {trouble}")
     return _judged(watch, release)
+
+
+def _bakes(release: Release, now: datetime) -> bool:
+    """Say whether a look must be recorded although nothing came: time is watched only between two looks."""
+    since = (now - datetime.fromisoformat(release.last_look)).total_seconds()
+    return release.baked < release.policy.bake and since >= LONGEST_LOOK / 2
 
 
 def _recent(release: Release, now: datetime) -> bool:
