@@ -119,10 +119,13 @@ class Control:
 
     # -- serving -------------------------------------------------------------------------------------------------------
 
-    def predict(self, model: str, rows: Sequence[Mapping[str, Any]], environment: str = "production") -> Plain:
-        """Ask the stable endpoint of *model* for one score per row."""
+    def predict(
+        self, model: str, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any], environment: str = "production"
+    ) -> Plain:
+        """Ask the stable endpoint of *model* for one score per row; *rows* may be one row, or a DataFrame."""
         self._known(model, environment)
         env = self._environment(environment)
+        rows = _rows(rows)
         try:
             answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
         except RowsRefused as error:
@@ -146,6 +149,14 @@ class Control:
     def log(self, model: str, version: int, environment: str = "production", lines: int = 50) -> str:
         """Return the newest *lines* that *version* printed in *environment*, also after it ended."""
         self._known(model, environment)
+        known = {
+            release.version
+            for endpoint in self._endpoints()
+            if endpoint.model == model
+            for release in endpoint.releases
+        }
+        if version not in known:
+            raise UnknownName("version", str(version), [str(number) for number in known])
         env = self._environment(environment)
         return env.runtime.log(f"{env.stream(model)}@{version}", lines)
 
@@ -250,7 +261,10 @@ class Control:
         }
 
     def release(self, prefix: str) -> Plain:
-        """Return one release by the beginning of its id, with evidence and timeline; raises `UnknownName`."""
+        """Return one release, or delivery, by the beginning of its id: evidence and timeline, or steps.
+
+        Raises `UnknownName`.
+        """
         known: list[str] = []
         for endpoint in self._endpoints():
             found = endpoint.release(prefix)
@@ -259,6 +273,11 @@ class Control:
                 told = {**release_plain(found), "timeline": [asdict(moment) for moment in moments]}
                 return {**told, "last_error": self._last_error(endpoint, found) if found.exposed.failures else ""}
             known += [release.id for release in endpoint.releases]
+        for model in self._models():
+            for delivery in self._builds(model).deliveries:
+                if delivery.id.startswith(prefix):
+                    return {**delivery_plain(delivery), "model": model}
+                known.append(delivery.id)
         raise UnknownName("release", prefix, known)
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:
@@ -283,6 +302,14 @@ class Control:
         services = Services(self.workspace)
         urls = {name: services.url(name) for name in (*EVERYTHING, *ON_DEMAND) if name in self.workspace.ports}
         return {name: {"alive": services.alive(name), "url": urls.get(name, "")} for name in (*EVERYTHING, *ON_DEMAND)}
+
+    def asleep(self) -> list[str]:
+        """Return which services that something in production needs do not run."""
+        from modelcd.environments.services import Services
+
+        wanted = any(endpoint.champion is not None for endpoint in self._endpoints())
+        services = Services(self.workspace)
+        return [name for name in ("gateway", "control") if wanted and not services.alive(name)]
 
     # -- the floor -----------------------------------------------------------------------------------------------------
 
@@ -364,6 +391,17 @@ def release_plain(release: Release) -> Plain:
         "rescued": release.exposed.rescued,
         "judgement": dict(release.judgement),
     }
+
+
+def _rows(given: Any) -> list[Mapping[str, Any]]:
+    """Return *given* as rows: one mapping, many of them, or a DataFrame."""
+    found = given.to_dict("records") if hasattr(given, "iloc") else [given] if isinstance(given, Mapping) else given
+    if not isinstance(found, Sequence) or not all(isinstance(row, Mapping) for row in found):
+        raise UsageError(
+            f"rows are mappings from column to value, got {type(given).__name__}",
+            help='predict("churn", [{"tenure": 3, …}]), or a DataFrame',
+        )
+    return list(found)
 
 
 def _serving(endpoint: Endpoint, status: Plain) -> Plain:

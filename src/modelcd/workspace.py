@@ -81,6 +81,7 @@ def open_workspace(path: Path | None = None) -> Workspace:
     try:
         workspace.path.mkdir(parents=True, exist_ok=True)
         if not workspace.settings.exists():
+            _refuse_without_settings(workspace)
             _write(workspace.settings, {"format": FORMAT, "ports": _free_ports(workspace.path)})
         found = _read(workspace.settings)["format"]
     except OSError as error:
@@ -96,6 +97,15 @@ def open_workspace(path: Path | None = None) -> Workspace:
             help="upgrade modelcd, or use another workspace with --workspace",
         )
     return workspace
+
+
+def _refuse_without_settings(workspace: Workspace) -> None:
+    """Raise `ConfigurationError` where there is a journal, but not the file that says at which ports it is served."""
+    if workspace.journal.exists():
+        raise ConfigurationError(
+            f"{workspace.settings} is missing, and there is a journal beside it",
+            help="restore it from a backup; without it the ports are not known, and what runs would not be found",
+        )
 
 
 def actor() -> str:

@@ -351,6 +351,8 @@ def test_down_in_a_canary_leaves_no_process_and_up_brings_it_back_as_it_was(day:
 def test_down_and_up_after_a_promotion_serves_the_champion_again(day: Day) -> None:
     champion = day.champion()
     assert day.modelcd("down").returncode == 0
+    asleep = "gateway and control not running: nothing is served and nothing is watched until: modelcd up"
+    assert asleep in day.modelcd("status").stdout
     assert left_behind(day.modelcd.workspace) == []
     assert day.modelcd("up").returncode == 0
 

@@ -117,6 +117,11 @@ def test_a_mistake_in_pipeline_is_answered_with_its_line_before_anything_is_star
     assert not (fresh.workspace / "services").exists()
 
 
+def _rewrite(project: Path, change: Callable[[bytes], bytes]) -> None:
+    path = project / "data" / "measurements.csv"
+    path.write_bytes(change(path.read_bytes()))
+
+
 # -- data, code, checks: the delivery ends, the champion serves on -----------------------------------------------------
 
 
@@ -127,6 +132,16 @@ def test_the_generated_project_goes_to_production(delivered: Delivered) -> None:
 @pytest.mark.parametrize(
     ("change", "exit_code", "message"),
     [
+        (
+            lambda p: _rewrite(p, lambda text: text.replace(b"mean_texture", b"mean_radius", 1)),
+            2,
+            "data/measurements.csv has the column 'mean_radius' 2 times",
+        ),
+        (
+            lambda p: _rewrite(p, lambda text: text.replace(b"mean_texture", b"mean_t\xe9xture", 1)),
+            2,
+            "data/measurements.csv is not text in UTF-8: byte",
+        ),
         (rows(lambda r: r.rename(columns={"benign": "bening"})), 2, "the data has no column 'benign' (target)"),
         (training('rows["mean_radios"].mean()'), 2, "train needs a column 'mean_radios', and the data has none"),
         (rows(lambda r: r.assign(mean_texture="much")), 3, "could not convert string to float: 'much'"),

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from desk import MODEL, Delivered, replace
 
+from modelcd.errors import UsageError
+
 pytestmark = pytest.mark.timeout(600)
 
 AT_ONCE = replace("pipeline.py", "shares=(5, 25, 50)", "shares=()")
@@ -84,6 +86,16 @@ def test_a_release_is_explained(delivered: Delivered, second: dict[str, Any]) ->
     assert text.stdout.startswith(f"PROMOTED  version {second['version']} of {MODEL} in production")
 
 
+def test_a_delivery_is_explained_too(delivered: Delivered, second: dict[str, Any]) -> None:
+    delivery = delivered.modelcd.newest_delivery()
+    told = delivered.modelcd.told("explain", delivery["delivery"], "--json")
+    text = delivered.modelcd("explain", delivery["delivery"])
+
+    assert [step["name"] for step in told["steps"]][:2] == ["data", "prepare"]
+    assert text.stdout.startswith(f"PROMOTED  delivery {delivery['delivery']} of {MODEL}, version {second['version']}")
+    assert "acceptance" in text.stdout
+
+
 def test_versions_and_their_difference_are_shown(delivered: Delivered, second: dict[str, Any]) -> None:
     versions = delivered.modelcd.told("versions", MODEL, "--json")
     told = delivered.modelcd.told("diff", MODEL, "1", str(second["version"]), "--json")
@@ -98,6 +110,11 @@ def test_a_prediction_is_made_and_its_truth_is_kept(delivered: Delivered, second
     answer = delivered.modelcd.told("predict", MODEL, row_of(delivered))
     receipt = delivered.modelcd.told("feedback", MODEL, f"{answer['prediction']}=true")
 
+    row = json.loads(row_of(delivered))
+    assert delivered.modelcd.control.predict(MODEL, row)["scores"] == answer["scores"]
+    assert delivered.modelcd.control.predict(MODEL, pd.DataFrame([row, row]))["scores"] == answer["scores"] * 2
+    with pytest.raises(UsageError, match="rows are mappings from column to value, got str"):
+        delivered.modelcd.control.predict(MODEL, "mean_radius")  # type: ignore[arg-type]
     wrong = delivered.modelcd("predict", MODEL, json.dumps({**json.loads(row_of(delivered)), "mean_radius": "large"}))
 
     assert wrong.returncode == 2, wrong.stderr
@@ -115,6 +132,7 @@ def test_names_that_do_not_exist_are_answered_with_the_nearest(delivered: Delive
         (("diff", MODEL, "1", "99"), "no version is named '99'"),
         (("history", MODEL, "--at", "yesterday"), "'yesterday' is no time"),
         (("explain", "zzzz"), "no release is named 'zzzz'"),
+        (("logs", MODEL, "99"), "no version is named '99'"),
         (("logs", "tumor", "1"), "did you mean 'tumour'?"),
     ):
         ended = delivered.modelcd(*arguments)
@@ -138,6 +156,8 @@ def back(delivered: Delivered, second: dict[str, Any]) -> dict[str, Any]:
 
 def test_rollback_brings_the_version_before_back(delivered: Delivered, back: dict[str, Any]) -> None:
     assert (back["ending"], back["version"]) == ("promoted", 1)
+    assert back["why"].startswith("a person rolled version ")
+    assert back["why"].endswith(" back: complaints")
     assert delivered.modelcd.told("predict", MODEL, row_of(delivered))["version"] == "1"
 
 

@@ -157,6 +157,17 @@ def test_a_workspace_of_a_newer_modelcd_is_refused(workspace: Path, capsys: pyte
     assert (workspace / "workspace.json").read_text() == '{"format": 9, "ports": {}}'
 
 
+def test_settings_that_are_missing_beside_a_journal_are_not_made_up(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "journal").mkdir(parents=True)
+    (workspace / "journal" / "journal.db").touch()
+
+    assert exit_code("status") == 2
+    assert "workspace.json is missing, and there is a journal beside it" in capsys.readouterr().err
+    assert not (workspace / "workspace.json").exists()
+
+
 def test_damaged_settings_are_said_to_be(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace.mkdir()
     (workspace / "workspace.json").write_text('{"format": 1, "por')

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.adapters.sealing import sealed
-from modelcd.adapters.truths import settled
+from modelcd.adapters.truths import first_of, settled
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.versions import ModelVersion
 from modelcd.errors import Busy, CannotTell, Conflict, NotReady, RowsRefused, RuntimeFailure, UnknownName
@@ -304,7 +304,9 @@ class MemoryPredictions:
         """Attach truths to predictions; a second, different truth for one prediction is refused (`UsageError`)."""
         with self._lock:
             asked = [label.prediction for label in labels if (endpoint, label.prediction) in self._labels]
-            new, again = settled(labels, {prediction: self._labels[endpoint, prediction] for prediction in asked})
+            many = {first_of(label) for label in labels if (endpoint, first_of(label)) in self._predictions}
+            told = {prediction: self._labels[endpoint, prediction] for prediction in asked}
+            new, again = settled(labels, told, many)
             joined = 0
             for prediction, value in new.items():
                 self._labels[endpoint, prediction] = value

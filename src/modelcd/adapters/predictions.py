@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from modelcd.adapters.sqlite import Database
-from modelcd.adapters.truths import settled
+from modelcd.adapters.truths import first_of, settled
 from modelcd.domain.versions import slug
 from modelcd.errors import PredictionsError
 from modelcd.ports import Label, Labelled, Receipt
@@ -111,12 +111,15 @@ class SpoolPredictions:
         """Attach truths to predictions; a second, different truth for one prediction is refused (`UsageError`)."""
         self._ingest(endpoint)
         ids = [label.prediction for label in labels]
-        known = select(_LABELS.c.prediction, _LABELS.c.value).join(
-            _IDS, and_(_LABELS.c.endpoint == endpoint, _LABELS.c.prediction == _IDS.c.value)
+        asked = select(_IDS.c.value)
+        served = select(_PREDICTIONS.c.id).where(_PREDICTIONS.c.endpoint == endpoint, _PREDICTIONS.c.id.in_(asked))
+        known = select(_LABELS.c.prediction, _LABELS.c.value).where(
+            _LABELS.c.endpoint == endpoint, _LABELS.c.prediction.in_(asked)
         )
         with self._database.writing() as connection:
             rows = connection.execute(known, {"ids": json.dumps(ids)})
-            new, again = settled(labels, {row.prediction: orjson.loads(row.value) for row in rows})
+            many = set(connection.scalars(served, {"ids": json.dumps([first_of(label) for label in labels])}))
+            new, again = settled(labels, {row.prediction: orjson.loads(row.value) for row in rows}, many)
             if new:
                 connection.execute(
                     _LABELS.insert(),

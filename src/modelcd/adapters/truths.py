@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from modelcd.errors import UsageError
 from modelcd.ports import Label
 
 
-def settled(labels: Sequence[Label], known: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+def first_of(label: Label) -> str:
+    """Return the id that the first row has when the prediction of *label* answered many."""
+    return f"{label.prediction}/0"
+
+
+def settled(labels: Sequence[Label], known: Mapping[str, Any], many: Collection[str]) -> tuple[dict[str, Any], int]:
     """Return the truths that are new, by prediction, and how many of *labels* were *known* or told twice.
 
-    Raises `UsageError`, naming the prediction, for a truth that differs from the one before it or that JSON cannot
-    hold.
+    *many* are the ids of first rows (see `first_of`) that were served.  Raises `UsageError`, naming the prediction,
+    for a truth that differs from the one before it, that JSON cannot hold, or that is meant for many rows at once.
     """
     new: dict[str, Any] = {}
     again = 0
     for label in labels:
+        if first_of(label) in many:
+            raise UsageError(
+                f"prediction {label.prediction} answered many rows",
+                help=f"label each by its number: {first_of(label)} is the first; nothing of this batch was kept",
+            )
         value = _plain(label)
         seen = known if label.prediction in known else new
         if label.prediction not in seen:

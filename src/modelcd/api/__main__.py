@@ -65,7 +65,7 @@ def outlive(workspace: Workspace, stop: threading.Event, end: Callable[[], None]
     """End every process of *workspace* and then, by *end*, this one, once somebody has removed its folder."""
     services, known = Services(workspace), set[psutil.Process]()
     while not stop.wait(ROUND_EVERY):
-        if workspace.settings.exists():
+        if workspace.settings.exists() or workspace.journal.exists():
             known = services.processes()
             continue
         stop.set()  # the others would make parts of the folder anew

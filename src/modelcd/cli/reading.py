@@ -32,7 +32,8 @@ def status(model: str, as_json: bool) -> None:
     \b
     modelcd status
     """
-    lines = _control().status(model)
+    control = _control()
+    lines = control.status(model)
     if as_json:
         return emit(lines)
     if not lines:
@@ -42,6 +43,9 @@ def status(model: str, as_json: bool) -> None:
         for line in lines
     ]
     click.echo(table(("model", "environment", "version", "since", "under way"), rows))
+    if asleep := control.asleep():
+        lost = {"gateway": "nothing is served", "control": "nothing is watched"}
+        click.echo(f"\n{' and '.join(asleep)} not running: {' and '.join(lost[n] for n in asleep)} until: modelcd up")
 
 
 def _under_way(release: dict[str, Any] | None) -> str:
@@ -133,7 +137,7 @@ def versions(model: str, as_json: bool) -> None:
             line["version"],
             ago(line["built"]),
             f"{line['rows']:,}",
-            f"{line['from'][:10]} … {line['until'][:10]}",
+            f"{line['from'][:10]} … {line['until'][:10]}" if line["from"] else "-",
             line["commit"][:8] or "-",
             line["digest"].removeprefix("sha256:")[:8],
             "accepted" if line["accepted"] else "gates passed" if line["proven"] else "not passed",
@@ -185,6 +189,8 @@ def explain(release: str, as_json: bool) -> None:
     found = _control().release(release)
     if as_json:
         return emit(found)
+    if found["kind"] == "delivery":
+        return _delivery(found)
     ending = (found["ending"] or f"under way at {found['share']:g} %").upper()
     took = lasted(found["opened"], found["ended"])
     click.echo(f"{ending}  version {found['version']} of {found['model']} in {found['environment']}, after {took}")
@@ -207,6 +213,16 @@ def explain(release: str, as_json: bool) -> None:
     if found["ending"] == "rolled back":
         click.echo(f"  Its log: modelcd logs {found['model']} {found['version']}")
         click.echo('  Try again: modelcd deliver --again "why"')
+
+
+def _delivery(found: dict[str, Any]) -> None:
+    ending = (found["ending"] or "under way").upper()
+    version = f", version {found['version']}" if found["version"] else ""
+    click.echo(f"{ending}  delivery {found['delivery']} of {found['model']}{version}")
+    click.echo(f"  by {found['by']}, {ago(found['opened'])}: {found['reason']}")
+    click.echo(f"  {found['why']}\n" if found["why"] else "")
+    for step in found["steps"]:
+        click.echo(f"  {step['name']:<13} {step['verdict']:<13} {step['seconds']:>6.1f} s  {step['reason']}")
 
 
 @click.command(cls=Taught)

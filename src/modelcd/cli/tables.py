@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -11,7 +12,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return *rows* under *heads* in columns; the last column is cut where the line would grow too long."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[k]) for line in [list(heads), *cells]) for k in range(len(heads))]
-    room = max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
+    # Only a screen has an edge: what goes into a file or a pipe is whole.
+    room = max(60, min(100, shutil.get_terminal_size((100, 24)).columns)) if sys.stdout.isatty() else sys.maxsize
     lines = []
     for row in [[head.upper() for head in heads], *cells]:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -210,6 +210,8 @@ def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, n
 
 
 def _why_promoted(release: Release) -> str:
+    if release.takes_out is not None:
+        return f"a person rolled version {release.takes_out} back: {release.reason}"
     if release.champion is None:
         return "first version here: no champion to compare with; gates and acceptance passed"
     if not release.policy.shares:

@@ -156,11 +156,26 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
     if not (project / name).stat().st_size:
         raise ProjectError(f"{name} is empty", help="write it again, or take it away")
     try:
-        return pd.read_parquet(project / name) if name.endswith(".parquet") else pd.read_csv(project / name)
+        if name.endswith(".parquet"):
+            return pd.read_parquet(project / name)
+        _refuse_twins(name, pd.read_csv(project / name, header=None, nrows=1, dtype=str).iloc[0].tolist())
+        return pd.read_csv(project / name)
+    except UnicodeDecodeError as error:
+        raise ProjectError(
+            f"{name} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#x}",
+            help="write it in UTF-8, or as parquet",
+        ) from error
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors and pandas' ParserError are ValueErrors
         said = str(error).splitlines()[0].replace(f"{project}/", "")
         kind = "parquet" if name.endswith(".parquet") else "CSV"
         raise ProjectError(f"{name} cannot be read: {said}", help=f"is it a whole file of {kind}?") from error
+
+
+def _refuse_twins(name: str, header: list[str]) -> None:
+    """Raise `ProjectError` for a column that stands twice in *header*: pandas would give the second another name."""
+    twins = [column for column in header if header.count(column) > 1]
+    if twins:
+        raise ProjectError(f"{name} has the column {twins[0]!r} {header.count(twins[0])} times", help="name each once")
 
 
 def _fits(first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> None:

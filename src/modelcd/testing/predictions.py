@@ -123,6 +123,17 @@ class PredictionsContract:
         with pytest.raises(UsageError):
             predictions.label(ENDPOINT, [label])
 
+    def test_one_truth_for_an_answer_of_many_rows_is_refused_with_the_right_ids(
+        self, predictions: Predictions, served: Served
+    ) -> None:
+        served(ENDPOINT, [prediction("a/0"), prediction("a/1")])
+
+        with pytest.raises(UsageError, match="a answered many rows") as refused:
+            predictions.label(ENDPOINT, [Label("a", True)])
+
+        assert "a/0 is the first" in refused.value.help
+        assert predictions.label(ENDPOINT, [Label("a/1", True)]).joined == 1
+
     def test_no_labels_change_nothing(self, predictions: Predictions) -> None:
         assert predictions.label(ENDPOINT, []) == Receipt(joined=0, waiting=0, again=0)
 
