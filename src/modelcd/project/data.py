@@ -7,7 +7,9 @@ The holdout is strictly newer than what is learned from; rows of one and the sam
 
 from __future__ import annotations
 
+import csv
 import glob
+import gzip
 import hashlib
 import json
 import os
@@ -158,21 +160,29 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
     try:
         if name.endswith(".parquet"):
             return pd.read_parquet(project / name)
-        _refuse_twins(name, pd.read_csv(project / name, header=None, nrows=1, dtype=str).iloc[0].tolist())
+        _refuse_twins(project, name)
         return pd.read_csv(project / name)
     except UnicodeDecodeError as error:
         raise ProjectError(
-            f"{name} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#x}",
+            f"{name} is not text in UTF-8: byte {error.object[error.start]:#x} cannot be read",
             help="write it in UTF-8, or as parquet",
         ) from error
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors and pandas' ParserError are ValueErrors
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        csv.Error,
+    ) as error:  # pyarrow's errors and pandas' ParserError are ValueErrors
         said = str(error).splitlines()[0].replace(f"{project}/", "")
         kind = "parquet" if name.endswith(".parquet") else "CSV"
         raise ProjectError(f"{name} cannot be read: {said}", help=f"is it a whole file of {kind}?") from error
 
 
-def _refuse_twins(name: str, header: list[str]) -> None:
-    """Raise `ProjectError` for a column that stands twice in *header*: pandas would give the second another name."""
+def _refuse_twins(project: Path, name: str) -> None:
+    """Raise `ProjectError` for a column that stands twice in a CSV: pandas would give the second another name."""
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(project / name, "rt", encoding="utf-8", newline="") as file:
+        header = next(csv.reader(file), [])
     twins = [column for column in header if header.count(column) > 1]
     if twins:
         raise ProjectError(f"{name} has the column {twins[0]!r} {header.count(twins[0])} times", help="name each once")
