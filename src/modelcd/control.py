@@ -304,12 +304,11 @@ class Control:
         return {name: {"alive": services.alive(name), "url": urls.get(name, "")} for name in (*EVERYTHING, *ON_DEMAND)}
 
     def asleep(self) -> list[str]:
-        """Return which services that something in production needs do not run."""
+        """Return which of the services that whatever serves needs do not run."""
         from modelcd.environments.services import Services
 
-        wanted = any(endpoint.champion is not None for endpoint in self._endpoints())
         services = Services(self.workspace)
-        return [name for name in ("gateway", "control") if wanted and not services.alive(name)]
+        return [name for name in ("gateway", "control") if not services.alive(name)]
 
     # -- the floor -----------------------------------------------------------------------------------------------------
 
