@@ -282,8 +282,8 @@ class Control:
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:
         """Return what the version said of the last request it failed at, if its log still has it and it is ours."""
-        lines = self.log(endpoint.model, release.version, endpoint.environment, 2_000).splitlines()
-        for line in reversed(lines):
+        runtime = self._environment(endpoint.environment).runtime
+        for line in reversed(runtime.log(f"{endpoint.stream}@{release.version}", 2_000).splitlines()):
             with suppress(ValueError):
                 said = json.loads(line)
                 if isinstance(said, dict) and said.get("level") == "error" and said.get("error"):
