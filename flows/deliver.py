@@ -21,7 +21,7 @@ from modelcd.domain.delivery import stream_of
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Ending, Endpoint, Release
 from modelcd.domain.story import timeline
-from modelcd.domain.verdict import Finding, Verdict
+from modelcd.domain.verdict import Finding, Verdict, finding_plain
 from modelcd.environment import Environment
 from modelcd.environments.laptop import laptop, walk_of
 from modelcd.environments.services import Services
@@ -30,7 +30,8 @@ from modelcd.flows import _pages
 from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
 from modelcd.steps.release import Candidate, ask, busy, drive, open_release, refuse_rejected, settle
-from modelcd.steps.tick import Ticked, Watch, finding_plain
+from modelcd.steps.tick import Ticked
+from modelcd.steps.watch import Watch
 from modelcd.workspace import Workspace, actor
 
 Told = dict[str, Any]

@@ -76,11 +76,14 @@ class Control:
         return self._flow("rollback", model=model, environment=environment, reason=reason, to=to)
 
     def hold(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
-        """Keep the release under way at its share; guards keep running."""
+        """Take over: the release under way stays at its share, and nothing changed by hand is put right.
+
+        Guards keep running.  The hold ends with the release that it was asked in, or with `release`.
+        """
         return self._ask(model, environment, Ask.HOLD, reason)
 
-    def resume(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
-        """Let a held release go on."""
+    def release(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
+        """End a hold: modelcd goes on with what is under way, and puts right what differs from what is wanted."""
         return self._ask(model, environment, Ask.RESUME, reason)
 
     def _ask(self, model: str, environment: str, what: Ask, reason: str) -> Plain:
@@ -88,7 +91,7 @@ class Control:
 
         self._known(model, environment)
         watch = ask(self._environment(environment), model, what, actor=actor(), reason=reason)
-        return release_plain(watch.endpoint.releases[-1])
+        return self._status(watch.endpoint)
 
     def _describe(self, project: Path) -> Mapping[str, Any]:
         """Read the project first: a mistake in it is answered before anything is started."""
@@ -260,7 +263,7 @@ class Control:
             },
         }
 
-    def release(self, prefix: str) -> Plain:
+    def explain(self, prefix: str) -> Plain:
         """Return one release, or delivery, by the beginning of its id: evidence and timeline, or steps.
 
         Raises `UnknownName`.
@@ -363,6 +366,9 @@ class Control:
             "release": endpoint.champion_release,
             "url": self.url(endpoint.model, endpoint.environment),
             "routing": endpoint.wanted.to_plain() if endpoint.wanted else None,
+            "held_by": endpoint.held,
+            "held_since": endpoint.held_since,
+            "trouble": endpoint.trouble,
             "under_way": release_plain(release) if release else None,
         }
 
@@ -384,11 +390,13 @@ def release_plain(release: Release) -> Plain:
         "ending": str(release.ending) if release.ending else "",
         "why": str(release.closing.get("reason", "")),
         "share": release.share if not release.ending else None,
-        "held_by": release.held,
         "requests": release.exposed.requests,
         "failed": release.exposed.failures,
         "rescued": release.exposed.rescued,
         "judgement": dict(release.judgement),
+        "way_back": release.way_back,
+        "back_in": release.back_in,
+        "crashes": release.crashes,
     }
 
 

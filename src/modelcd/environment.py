@@ -34,7 +34,6 @@ class Environment:
     predictions: Predictions
     successes: Successes
     clock: Clock
-    start_budget: float = 120.0
 
     def stream(self, model: str) -> str:
         """Name the endpoint of *model* here; its journal stream has the same name."""

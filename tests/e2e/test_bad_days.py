@@ -255,16 +255,30 @@ def test_a_canary_goes_on_without_prefect_and_without_control(day: Day) -> None:
     assert day.modelcd("up").returncode == 0
 
 
-def test_users_do_not_notice_that_the_challenger_dies(day: Day) -> None:
+def test_users_do_not_notice_that_the_challenger_dies_once_and_it_is_started_again(day: Day) -> None:
     champion = day.champion()
     driver = day.canary()
     failed = day.users.failed
+    day.kill(lambda: day.model(3 - champion))
+
+    code, said = driver.ended()
+
+    assert (code, day.champion()) == (0, 3 - champion), said
+    assert day.users.failed == failed
+
+
+def test_a_challenger_that_keeps_dying_goes_and_users_do_not_notice(day: Day) -> None:
+    champion = day.champion()
+    driver = day.canary()
+    failed = day.users.failed
+    for _ in range(2):
+        day.kill(lambda: day.model(3 - champion))
     os.kill(day.model(3 - champion), signal.SIGKILL)
 
     code, said = driver.ended()
 
-    assert (code, day.champion()) == (1, champion)
-    assert "died" in said
+    assert (code, day.champion()) == (1, champion), said
+    assert "died 3 times" in said
     assert day.users.failed == failed
 
 
@@ -298,7 +312,7 @@ def test_a_driver_that_is_told_to_stop_says_where_the_release_stands(day: Day, n
     assert day.settled()["ending"] == "promoted"
 
 
-def test_a_held_canary_stays_where_it_is_until_it_is_resumed(day: Day) -> None:
+def test_a_held_canary_stays_where_it_is_until_it_is_released(day: Day) -> None:
     champion = day.champion()
     driver = day.canary()
     held = day.modelcd("hold", MODEL)
@@ -307,9 +321,9 @@ def test_a_held_canary_stays_where_it_is_until_it_is_resumed(day: Day) -> None:
     code, _ = driver.ended()
     eventually(lambda: day.newest()["requests"] > judged + 50, "guards that go on looking")
     still = day.under_way()
-    resumed = day.modelcd("resume", MODEL)
+    released = day.modelcd("release", MODEL)
 
-    assert (held.returncode, resumed.returncode, code) == (0, 0, 1)
+    assert (held.returncode, released.returncode, code) == (0, 0, 1)
     assert still is not None
     assert still["share"] == 50
     assert (day.settled()["ending"], day.champion()) == ("promoted", 3 - champion)

@@ -18,7 +18,8 @@ from modelcd.environments.memory import Memory
 from modelcd.ports import Build
 from modelcd.steps.reconcile import ACTOR, SILENCE, Reconciler
 from modelcd.steps.release import Candidate, ask, open_release
-from modelcd.steps.tick import Watch, tick
+from modelcd.steps.tick import tick
+from modelcd.steps.watch import Watch
 
 AT_ONCE = Canary(shares=(), keep_warm=5.0)
 LADDER = Canary(shares=(50,), guards=(Guard("errors", GuardKind.ERRORS, margin=0.05),), keep_warm=5.0)
@@ -176,7 +177,7 @@ def test_a_held_release_is_still_judged(world: World) -> None:
     endpoint = world.rounds(20, requests=100)
 
     assert endpoint.open is not None
-    assert (endpoint.open.share, endpoint.open.held) == (50, "bob")
+    assert (endpoint.open.share, endpoint.held) == (50, "bob")
     assert endpoint.open.exposed.requests > 500
 
 

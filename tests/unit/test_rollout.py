@@ -11,7 +11,22 @@ from hypothesis import strategies as st
 
 from modelcd.domain.policy import Canary, Guard, GuardKind, OnDoubt
 from modelcd.domain.release import Ending, Endpoint, Release
-from modelcd.domain.rollout import Close, Judged, Point, Shift, Start, Stop, Wait, World, decide
+from modelcd.domain.rollout import (
+    CRASHES,
+    HUNG,
+    PATIENCE,
+    Close,
+    Judged,
+    Point,
+    Rehearse,
+    Shift,
+    Start,
+    Stop,
+    Wait,
+    Warm,
+    World,
+    decide,
+)
 from modelcd.domain.routing import Arm, Routing
 from modelcd.domain.verdict import Verdict
 
@@ -45,7 +60,19 @@ def at(step: int, policy: Canary = POLICY, **changes: object) -> Endpoint:
         started=NOW.isoformat(),
     )
     release = replace(release, **changes)  # type: ignore[arg-type]
-    return Endpoint("production/m", champion=1, wanted=routing, confirmed=True, releases=(release,))
+    return Endpoint(
+        "production/m", champion=1, wanted=routing, confirmed=True, releases=(release,), changed=NOW.isoformat()
+    )
+
+
+def held(endpoint: Endpoint) -> Endpoint:
+    """*endpoint* in the hands of a person."""
+    return replace(endpoint, held="anna", held_in="r1")
+
+
+def watched(endpoint: Endpoint, seconds: float) -> Endpoint:
+    """*endpoint* after it has been watched for *seconds* more."""
+    return replace(endpoint, awake=endpoint.awake + seconds)
 
 
 def world(endpoint: Endpoint, ready: dict[int, str] | None = None, dead: dict[int, str] | None = None) -> World:
@@ -70,13 +97,14 @@ def test_only_a_pass_raises_the_share(step: int, verdict: Verdict) -> None:
     seconds=st.floats(0, 200_000),
     ready=st.dictionaries(st.sampled_from([1, 2]), st.sampled_from(["", "warming up"])),
     on_doubt=st.sampled_from(list(OnDoubt)),
-    held=st.sampled_from(["", "anna"]),
+    by=st.sampled_from(["", "anna"]),
     asked=st.sampled_from(["", "a complaint"]),
 )
 def test_whatever_happens_nothing_but_a_pass_leads_beyond_the_present_share(
-    step: int, verdict: Verdict, seconds: float, ready: dict[int, str], on_doubt: OnDoubt, held: str, asked: str
+    step: int, verdict: Verdict, seconds: float, ready: dict[int, str], on_doubt: OnDoubt, by: str, asked: str
 ) -> None:
-    endpoint = at(step, replace(POLICY, on_doubt=on_doubt), held=held, asked=asked, asked_by="bob")
+    endpoint = at(step, replace(POLICY, on_doubt=on_doubt), asked=asked, asked_by="bob")
+    endpoint = watched(replace(endpoint, held=by), seconds)
     limit = max(POLICY.shares[0], endpoint.open.share)  # type: ignore[union-attr]
 
     move = decide(endpoint, world(endpoint, ready), judged(verdict), NOW + timedelta(seconds=seconds))
@@ -120,31 +148,56 @@ def test_a_fail_goes_back_to_the_champion_at_once() -> None:
 
 
 def test_a_hold_does_not_keep_a_fail_from_going_back() -> None:
-    held = at(1, held="anna")
+    endpoint = held(at(1))
 
-    move = decide(held, world(held), judged(Verdict.FAIL), NOW)
+    move = decide(endpoint, world(endpoint), judged(Verdict.FAIL), NOW)
 
     assert isinstance(move, Shift)
     assert move.back
 
 
 def test_a_hold_keeps_a_pass_where_it_is() -> None:
-    held = at(1, held="anna")
+    endpoint = held(at(1))
 
-    assert isinstance(decide(held, world(held), judged(Verdict.PASS), NOW), Wait)
+    assert isinstance(decide(endpoint, world(endpoint), judged(Verdict.PASS), NOW), Wait)
 
 
-def test_a_challenger_whose_process_died_is_taken_off_traffic() -> None:
-    move = decide(at(0), world(at(0), {1: ""}, {2: "killed"}), judged(Verdict.PASS), NOW)
+@pytest.mark.parametrize(("fallback", "crashes"), [(False, 0), (True, CRASHES)])
+def test_a_challenger_that_nobody_stands_in_for_or_that_keeps_dying_is_taken_off_traffic(
+    fallback: bool, crashes: int
+) -> None:
+    endpoint = at(0, replace(POLICY, fallback=fallback), crashes=crashes)
+
+    move = decide(endpoint, world(endpoint, {1: ""}, {2: "killed"}), judged(Verdict.PASS), NOW)
 
     assert isinstance(move, Shift)
     assert move.back
 
 
+def test_a_challenger_that_dies_once_while_the_champion_stands_in_is_started_again() -> None:
+    move = decide(at(0), world(at(0), {1: ""}, {2: "killed"}), judged(Verdict.PASS), NOW)
+
+    assert move == Start(2, "version 2 serves here and does not run", again=True)
+
+
+def test_when_both_died_at_once_the_machine_is_to_blame_and_both_are_started_again() -> None:
+    endpoint = at(0, replace(POLICY, fallback=False), crashes=CRASHES)
+
+    moves = [
+        decide(endpoint, world(endpoint, ready, dead), judged(Verdict.PASS), NOW)
+        for ready, dead in (
+            ({}, {1: "gone", 2: "gone"}),
+            ({1: "starting"}, {2: "gone"}),
+        )
+    ]
+
+    assert [(type(move), getattr(move, "version", 0)) for move in moves] == [(Start, 1), (Start, 2)]
+
+
 def test_a_dead_champion_is_started_again_before_anything_else() -> None:
     move = decide(at(0), world(at(0), {2: ""}, {1: "killed"}), judged(Verdict.PASS), NOW)
 
-    assert move == Start(1, "version 1 serves here and does not run")
+    assert move == Start(1, "version 1 serves here and does not run", again=True)
 
 
 def test_nothing_unproven_gets_a_share() -> None:
@@ -156,20 +209,18 @@ def test_nothing_unproven_gets_a_share() -> None:
 
 
 def test_a_version_that_is_never_ready_fails_without_having_had_a_share() -> None:
-    endpoint = at(-1)
-    late = NOW + timedelta(seconds=121)
+    endpoint = watched(at(-1), 121)
 
-    move = decide(endpoint, world(endpoint, {1: "", 2: "warming up"}), judged(Verdict.INCONCLUSIVE), late)
+    move = decide(endpoint, world(endpoint, {1: "", 2: "warming up"}), judged(Verdict.INCONCLUSIVE), NOW)
 
     assert isinstance(move, Close)
     assert move.ending is Ending.FAILED
 
 
 def test_a_process_of_an_earlier_release_that_hangs_has_the_same_time_to_answer() -> None:
-    endpoint = at(-1, started="")
-    late = NOW + timedelta(seconds=121)
+    endpoint = watched(at(-1, started=""), 121)
 
-    move = decide(endpoint, world(endpoint, {1: "", 2: "no answer"}), judged(Verdict.INCONCLUSIVE), late)
+    move = decide(endpoint, world(endpoint, {1: "", 2: "no answer"}), judged(Verdict.INCONCLUSIVE), NOW)
 
     assert isinstance(move, Close)
     assert move.ending is Ending.FAILED
@@ -192,18 +243,36 @@ def test_the_alias_moves_only_after_all_traffic_has() -> None:
 
 
 def test_no_answer_in_time_holds_and_asks() -> None:
-    late = NOW + timedelta(days=2)
-
-    move = decide(at(0), world(at(0)), judged(Verdict.INCONCLUSIVE), late)
+    move = decide(watched(at(0), 2 * 86400), world(at(0)), judged(Verdict.INCONCLUSIVE), NOW)
 
     assert isinstance(move, Wait)
     assert move.asks
 
 
+def test_a_release_as_a_whole_has_a_budget_too() -> None:
+    endpoint = watched(at(1, replace(POLICY, budget=100.0, on_doubt=OnDoubt.ROLL_BACK), step_awake=50.0), 101)
+
+    move = decide(endpoint, world(endpoint), judged(Verdict.INCONCLUSIVE), NOW)
+
+    assert isinstance(move, Shift)
+    assert move.back
+
+
+def test_a_night_in_which_nobody_watched_uses_up_no_budget() -> None:
+    morning = NOW + timedelta(days=3)
+
+    starting = decide(at(-1), world(at(-1), {1: "", 2: "warming up"}), judged(Verdict.INCONCLUSIVE), morning)
+    deciding = decide(at(0), world(at(0)), judged(Verdict.INCONCLUSIVE), morning)
+
+    assert isinstance(starting, Wait)
+    assert isinstance(deciding, Wait)
+    assert not deciding.asks
+
+
 def test_no_answer_in_time_goes_back_where_the_policy_says_so() -> None:
     careful = replace(POLICY, on_doubt=OnDoubt.ROLL_BACK)
 
-    move = decide(at(0, careful), world(at(0)), judged(Verdict.INCONCLUSIVE), NOW + timedelta(days=2))
+    move = decide(watched(at(0, careful), 2 * 86400), world(at(0)), judged(Verdict.INCONCLUSIVE), NOW)
 
     assert isinstance(move, Shift)
     assert move.back
@@ -230,3 +299,79 @@ def test_what_was_rolled_back_is_let_go_of_when_its_last_requests_are_counted() 
     stop = decide(gone, world(gone), judged(Verdict.PASS), NOW + timedelta(seconds=3))
     assert isinstance(stop, Stop)
     assert stop.version == 2
+
+
+def test_before_the_first_share_come_warming_up_and_the_way_back() -> None:
+    first, second, third = (
+        decide(endpoint, world(endpoint), judged(Verdict.INCONCLUSIVE), NOW)
+        for endpoint in (
+            at(-1, warm_up="golden.json"),
+            at(-1, warm_up="golden.json", warmed=True),
+            at(-1, warm_up="golden.json", warmed=True, way_back=0.2),
+        )
+    )
+
+    assert isinstance(first, Warm)
+    assert isinstance(second, Rehearse)
+    assert (second.there.share(2), second.back) == (0.0, Routing.all_to(1, keeping=(2,)))
+    assert second.there != second.back
+    assert isinstance(third, Shift)
+    assert third.routing.share(2) == 5
+
+
+def test_a_way_back_that_a_person_asked_for_is_not_rehearsed_first() -> None:
+    endpoint = at(-1, Canary(shares=()), takes_out=1)
+
+    assert isinstance(decide(endpoint, world(endpoint), judged(Verdict.INCONCLUSIVE), NOW), Shift)
+
+
+def test_what_cannot_be_done_before_the_first_share_ends_the_release_after_some_tries() -> None:
+    endpoint = replace(at(-1), failures=PATIENCE, failure="the gateway does not load it")
+
+    move = decide(endpoint, world(endpoint), judged(Verdict.INCONCLUSIVE), NOW)
+
+    assert move == Close(Ending.FAILED, f"tried {PATIENCE} times: the gateway does not load it")
+
+
+def test_a_challenger_that_lives_and_does_not_answer_goes_back_when_its_time_is_up() -> None:
+    endpoint = replace(at(0), unready={2: 0.0})
+    hung = {1: "", 2: "no answer"}
+
+    early = decide(watched(endpoint, 15.0), world(endpoint, hung), judged(Verdict.INCONCLUSIVE), NOW)
+    late = decide(watched(endpoint, 15.1), world(endpoint, hung), judged(Verdict.INCONCLUSIVE), NOW)
+
+    assert isinstance(early, Wait)
+    assert isinstance(late, Shift)
+    assert late.back
+
+
+def test_a_champion_that_lives_and_does_not_answer_is_stopped_so_that_it_is_started_anew() -> None:
+    endpoint = watched(replace(at(0), unready={1: 0.0}), HUNG + 1)
+
+    move = decide(endpoint, world(endpoint, {1: "no answer", 2: ""}), judged(Verdict.INCONCLUSIVE), NOW)
+
+    assert isinstance(move, Stop)
+    assert move.version == 1
+
+
+@pytest.mark.parametrize(("times", "pause"), [(1, 1.0), (3, 4.0), (20, 60.0)])
+def test_what_keeps_dying_is_started_after_longer_and_longer_pauses(times: int, pause: float) -> None:
+    endpoint = replace(at(0), restarts={1: (times, NOW.isoformat())})
+    dead = world(endpoint, {2: ""}, {1: "killed"})
+
+    early = decide(endpoint, dead, judged(Verdict.INCONCLUSIVE), NOW + timedelta(seconds=pause - 0.1))
+    due = decide(endpoint, dead, judged(Verdict.INCONCLUSIVE), NOW + timedelta(seconds=pause))
+
+    assert isinstance(early, Wait)
+    assert isinstance(due, Start)
+
+
+def test_a_gateway_changed_by_hand_is_left_to_the_person_who_holds_it() -> None:
+    drifted = World(Routing.all_to(1), BOTH, {})
+
+    assert isinstance(decide(held(at(1)), drifted, judged(Verdict.INCONCLUSIVE), NOW), Wait)
+    assert isinstance(decide(at(1), drifted, judged(Verdict.INCONCLUSIVE), NOW), Shift)
+
+
+def test_a_gateway_that_lost_everything_is_filled_again_although_a_person_holds_it() -> None:
+    assert isinstance(decide(held(at(1)), World(None, BOTH, {}), judged(Verdict.INCONCLUSIVE), NOW), Shift)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelcd.domain.release import add, counters_from, counters_plain
-from modelcd.domain.samples import BUCKETS, Counters
+from modelcd.domain.samples import BUCKETS, Counters, add, counters_from, counters_plain
 
 
 def counted(requests: int, failures: int = 0, epoch: str = "") -> Counters:

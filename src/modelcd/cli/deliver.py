@@ -91,30 +91,32 @@ def rollback(model: str, environment: str, to: int | None, reason: str, as_json:
 @IN
 @click.option("--reason", default="", help="Why; it stands in the history.")
 def hold(model: str, environment: str, reason: str) -> None:
-    """Keep the release under way where it is; guards keep running.
+    """Take over: nothing moves and nothing is put right; guards keep running.
 
     \b
     modelcd hold flight-delay
     """
     from modelcd.control import connect
 
-    release = connect().hold(model, environment, reason=reason)
-    click.echo(f"release {release['release']} is held at {release['share']:g} %; go on: modelcd resume {model}")
+    line = connect().hold(model, environment, reason=reason)
+    release = line["under_way"]
+    what = f"release {release['release']} is held at {release['share']:g} %" if release else f"{model} is held"
+    click.echo(f"{what}; let modelcd go on: modelcd release {model}")
 
 
 @click.command(cls=Taught)
 @click.argument("model")
 @IN
-def resume(model: str, environment: str) -> None:
-    """Let a held release go on.
+def release(model: str, environment: str) -> None:
+    """End a hold: modelcd goes on where it stood.
 
     \b
-    modelcd resume flight-delay
+    modelcd release flight-delay
     """
     from modelcd.control import connect
 
-    release = connect().resume(model, environment)
-    click.echo(f"release {release['release']} goes on")
+    release = connect().release(model, environment)["under_way"]
+    click.echo(f"release {release['release']} goes on" if release else f"{model} is in modelcd's hands again")
 
 
 def _run(as_json: bool, verb: Callable[[Any], dict[str, Any]], good: tuple[str, ...] = GOOD) -> None:

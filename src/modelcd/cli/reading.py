@@ -39,7 +39,7 @@ def status(model: str, as_json: bool) -> None:
     if not lines:
         return click.echo("nothing was released yet; begin with: modelcd init NAME, or watch: modelcd demo")
     rows = [
-        (line["model"], line["environment"], line["version"] or "-", ago(line["since"]), _under_way(line["under_way"]))
+        (line["model"], line["environment"], line["version"] or "-", ago(line["since"]), _under_way(line))
         for line in lines
     ]
     click.echo(table(("model", "environment", "version", "since", "under way"), rows))
@@ -48,11 +48,12 @@ def status(model: str, as_json: bool) -> None:
         click.echo(f"\n{' and '.join(asleep)} not running: {' and '.join(lost[n] for n in asleep)} until: modelcd up")
 
 
-def _under_way(release: dict[str, Any] | None) -> str:
+def _under_way(line: dict[str, Any]) -> str:
+    release, held = line["under_way"], f"held by {line['held_by']}" if line["held_by"] else ""
     if release is None:
-        return "-"
-    held = f", held by {release['held_by']}" if release["held_by"] else ""
-    reason = release["judgement"].get("reason", "starting")
+        return held or line["trouble"] or "-"
+    reason = line["trouble"] or release["judgement"].get("reason", "starting")
+    held = f", {held}" if held else ""
     return f"{release['release']}: version {release['version']} at {release['share']:g} %{held}; {reason}"
 
 
@@ -186,7 +187,7 @@ def explain(release: str, as_json: bool) -> None:
     \b
     modelcd explain 7f3a
     """
-    found = _control().release(release)
+    found = _control().explain(release)
     if as_json:
         return emit(found)
     if found["kind"] == "delivery":

@@ -113,7 +113,10 @@ class Canary:
     """A ladder of shares (per cent, rising, below 100; 100 is added by itself) under guards.
 
     `shares=()` is blue/green: everything at once, and at once back.  `bake` is how many seconds each step is watched
-    at least (a night in which the machine slept does not count), `step_budget` the most before `on_doubt` applies.
+    at least.  Budgets are in seconds, and a night in which the machine slept uses up none: `start_budget` from the
+    start of a version until it is ready; `warm_up_budget` for its `warm_up` requests, sent to it before its first
+    share; `ready_budget` that a version may be unready once it serves; `step_budget` for each step and `budget` for the
+    whole release, after which `on_doubt` applies.
     `alpha` bounds the chance that a version no worse on any guard is ever rolled back, `beta` the chance that one
     beyond a tolerance is ever promoted.  `keep_warm` is how many seconds the old version keeps running after
     promotion.  With `fallback` the champion answers when the challenger fails, and the failure still counts against
@@ -124,6 +127,11 @@ class Canary:
     guards: tuple[Guard, ...] = ()
     bake: float = 0.0
     step_budget: float = 24 * 3600.0
+    budget: float = 7 * 24 * 3600.0
+    start_budget: float = 120.0
+    ready_budget: float = 15.0
+    warm_up: int = 50
+    warm_up_budget: float = 60.0
     on_doubt: OnDoubt = OnDoubt.HOLD
     alpha: float = 0.01
     beta: float = 0.05
@@ -138,6 +146,11 @@ class Canary:
             guards: Iterable[Guard] = ...,
             bake: float = ...,
             step_budget: float = ...,
+            budget: float = ...,
+            start_budget: float = ...,
+            ready_budget: float = ...,
+            warm_up: int = ...,
+            warm_up_budget: float = ...,
             on_doubt: OnDoubt = ...,
             alpha: float = ...,
             beta: float = ...,
@@ -167,6 +180,9 @@ class Canary:
             raise ValueError("alpha and beta are chances between 0 and 0.5")
         if not 0 <= self.bake < self.step_budget:
             raise ValueError("step_budget must be longer than bake")
+        _positive("Canary", self, "step_budget", "budget", "start_budget", "ready_budget", "warm_up_budget")
+        if isinstance(self.warm_up, bool) or not isinstance(self.warm_up, int) or self.warm_up < 0:
+            raise ValueError(f"Canary(warm_up=…) is a number of requests, 0 for none, got {self.warm_up!r}")
 
     def tolerance_factor(self, step: int) -> float:
         """How many times the margin is tolerated at *step* (0 is the first)."""

@@ -5,16 +5,18 @@ An endpoint is `environment/model`.  Kinds of records in its stream::
     opened     a version wants into this place: policy, champion, actor, reason, offline evidence
     intended   an effect is about to be carried out         done / failed   ... and what came of it
     observed   what both versions did since the last look (a block), with the judgement on all evidence so far
+    seen       who serves and does not answer, what could not be read, what is waited for
     asked      a person wants something: roll_back, hold, resume
-    repaired   the wanted state was restored (a dead process, a changed gateway)
+    repaired   what had drifted and is put right next (a dead process, a changed gateway, an alias)
     closed     how the release ended, and why
+    checkpoint what all records before it come to, so that a reader need not go through them
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -22,10 +24,13 @@ from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.records import Record
 from modelcd.domain.routing import Routing
-from modelcd.domain.samples import Counters
+from modelcd.domain.samples import Counters, add, counters_from
 
 LONGEST_LOOK = 30.0
-"""Seconds between two looks that count as watched at most: a night in which the machine slept is no bake time."""
+"""Seconds between two records that count as watched at most: a night in which the machine slept is no time at all."""
+
+STEADY = 300.0
+"""Seconds after which a process that was started again is no longer thought to crash in a loop."""
 
 
 class Ending(StrEnum):
@@ -52,8 +57,10 @@ class Release:
     `step` is the rung of the ladder it is on: -1 before its first share, `len(shares)` at 100 %.  `counted` holds the
     counters of each version at the last look, `exposed` what the challenger was given in all; `revisions` says at which
     step a routing's revision was in force, `baked` how many seconds the present step has been watched.  `launched` says
-    that its process was started for this release: a dead one may be left of an earlier try.  `returning` is the reason
-    of a way back that has begun; from then on there is no other way.
+    that its process was started for this release: a dead one may be left of an earlier try; `crashes` counts how often
+    it was started again.  `returning` is the reason of a way back that has begun, `returning_since` when; from then on
+    there is no other way.  `way_back` is how many seconds the rehearsed way back took, `back_in` the real one.  The
+    `…_awake` are readings of the endpoint's watched time (see `Endpoint.awake`).
     """
 
     id: str
@@ -79,10 +86,18 @@ class Release:
     next_step: int = -1
     started: str = ""
     launched: bool = False
-    held: str = ""
+    crashes: int = 0
+    warm_up: str = ""
+    warmed: bool = False
+    way_back: float | None = None
+    opened_awake: float = 0.0
+    started_awake: float = 0.0
+    step_awake: float = 0.0
     asked: str = ""
     asked_by: str = ""
     returning: str = ""
+    returning_since: str = ""
+    back_in: float | None = None
     ending: Ending | None = None
     ended: str = ""
     closing: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +115,10 @@ class Endpoint:
     """What an environment knows of one model: who serves, what is wanted of the gateway, and every release.
 
     `wanted` was asked of the gateway and is `confirmed` once it was seen to be served; `served` is what was seen last.
+    `awake` is how many seconds the endpoint has been watched in all: gaps between records count in part only, so that
+    neither a night asleep nor a clock that was set uses up a budget.  `held` says which person took over, in the
+    release `held_in` or for good.  `unready` maps versions that serve and do not answer to the watched time since when.
+    `restarts` maps versions to how often they were started again in a row, and when last.
     """
 
     stream: str
@@ -116,6 +135,18 @@ class Endpoint:
     failures: int = 0
     failed_at: str = ""
     failure: str = ""
+    awake: float = 0.0
+    held: str = ""
+    held_since: str = ""
+    held_in: str = ""
+    unready: Mapping[int, float] = field(default_factory=dict)
+    trouble: str = ""
+    restarts: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    checkpoint: int = 0
+
+    def awake_at(self, now: datetime) -> float:
+        """Return the watched time in seconds, up to the moment *now*."""
+        return self.awake + _gap(self.changed, now)
 
     @property
     def open(self) -> Release | None:
@@ -162,8 +193,16 @@ def fold(endpoint: Endpoint, records: Iterable[Record]) -> Endpoint:
     for record in records:
         if record.seq != endpoint.seq + 1:
             raise ValueError(f"{endpoint.stream}: expected record {endpoint.seq + 1}, got {record.seq}")
-        endpoint = replace(_apply(endpoint, record), seq=record.seq, changed=record.entry.at)
+        awake = endpoint.awake_at(datetime.fromisoformat(record.entry.at))
+        endpoint = _apply(replace(endpoint, awake=awake), record)
+        endpoint = replace(endpoint, seq=record.seq, changed=record.entry.at)
     return endpoint
+
+
+def _gap(since: str, now: datetime) -> float:
+    """Return the seconds from *since* to *now* that count as watched."""
+    seconds = (now - datetime.fromisoformat(since)).total_seconds() if since else 0.0
+    return min(max(seconds, 0.0), LONGEST_LOOK)
 
 
 def _apply(endpoint: Endpoint, record: Record) -> Endpoint:
@@ -181,13 +220,20 @@ def _apply(endpoint: Endpoint, record: Record) -> Endpoint:
             return _update(endpoint, release, intent={})
         case "observed":
             return _update(endpoint, release, **_observed(release, entry.at, body))
+        case "seen":
+            unready = {int(v): endpoint.unready.get(int(v), endpoint.awake) for v in body["unready"]}
+            return replace(endpoint, unready=unready, trouble=str(body["trouble"]))
         case "asked":
-            return _update(endpoint, release, **_asked(entry.actor, body))
+            return _asked(endpoint, release, entry.at, entry.actor, body)
         case "closed":
             ending = Ending(body["ending"])
+            if release is not None and endpoint.held_in == release.id:
+                endpoint = replace(endpoint, held="", held_since="", held_in="")
             return _update(endpoint, release, ending=ending, ended=entry.at, closing=dict(body))
         case "repaired":
             return endpoint
+        case "checkpoint":
+            return replace(endpoint, checkpoint=record.seq)
         case _:
             raise ValueError(f"{record.stream}: record {record.seq} is of the unknown kind {entry.kind!r}")
 
@@ -205,6 +251,8 @@ def _opened(endpoint: Endpoint, record: Record) -> Release:
         reason=str(body.get("reason", "")),
         opened=record.entry.at,
         takes_out=body.get("takes_out"),
+        warm_up=str(body.get("warm_up", "")),
+        opened_awake=endpoint.awake,
     )
 
 
@@ -216,14 +264,27 @@ def _update(endpoint: Endpoint, release: Release | None, **changes: Any) -> Endp
 
 def _intended(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[str, Any]) -> Endpoint:
     changes: dict[str, Any] = {"intent": dict(body)}
-    if body["effect"] == "start" and release is not None and not release.started:
-        changes["started"] = at
+    if body["effect"] == "start":
+        mine = release is not None and int(body["version"]) == release.version
+        if release is not None and mine and not release.started:
+            changes |= {"started": at, "started_awake": endpoint.awake}
+        if body.get("again"):
+            endpoint = _started_again(endpoint, int(body["version"]), at)
+            if release is not None and mine:
+                changes["crashes"] = release.crashes + 1
     if body["effect"] == "shift":
         endpoint = replace(endpoint, wanted=Routing.from_plain(body["routing"]), confirmed=False)
         changes["next_step"] = int(body["step"])
-        if body["back"]:
-            changes["returning"] = str(body["why"])
+        if body["back"] and release is not None and not release.returning:
+            changes |= {"returning": str(body["why"]), "returning_since": at}
     return _update(endpoint, release, **changes)
+
+
+def _started_again(endpoint: Endpoint, version: int, at: str) -> Endpoint:
+    times, last = endpoint.restarts.get(version, (0, ""))
+    calm = not last or datetime.fromisoformat(at) - datetime.fromisoformat(last) > timedelta(seconds=STEADY)
+    unready = {other: since for other, since in endpoint.unready.items() if other != version}
+    return replace(endpoint, restarts={**endpoint.restarts, version: (1 if calm else times + 1, at)}, unready=unready)
 
 
 def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[str, Any]) -> Endpoint:
@@ -233,7 +294,14 @@ def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[st
         since = endpoint.served_since if endpoint.served == endpoint.wanted else at
         endpoint = replace(endpoint, confirmed=True, served=endpoint.wanted, served_since=since)
         if release is not None:
-            changes |= _shifted(release, endpoint.wanted, at, body)
+            changes |= _shifted(release, endpoint, at, body)
+    elif body["effect"] == "rehearse":
+        # The way back ends where the release has to begin, and was seen to be served.
+        back = Routing.from_plain(body["routing"])
+        endpoint = replace(endpoint, wanted=back, confirmed=True, served=back, served_since=endpoint.served_since or at)
+        changes["way_back"] = float(body["seconds"])
+    elif body["effect"] == "warm":
+        changes["warmed"] = True
     elif body["effect"] == "start":
         routed = endpoint.wanted is not None and int(body["version"]) in endpoint.wanted.versions
         endpoint = replace(endpoint, confirmed=endpoint.confirmed and not routed)
@@ -245,7 +313,8 @@ def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[st
     return _update(endpoint, release, **changes)
 
 
-def _shifted(release: Release, routing: Routing | None, at: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _shifted(release: Release, endpoint: Endpoint, at: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    routing = endpoint.wanted
     assert routing is not None, "a shift is intended before it is done"
     counted = {int(v): counters_from(c) for v, c in body["counters"].items()}
     tail = Counters()
@@ -254,11 +323,17 @@ def _shifted(release: Release, routing: Routing | None, at: str, body: Mapping[s
     return {
         "step": release.next_step,
         "step_since": at if release.next_step != release.step else release.step_since,
+        "step_awake": endpoint.awake if release.next_step != release.step else release.step_awake,
         "baked": 0.0 if release.next_step != release.step else release.baked,
         "revisions": {**release.revisions, routing.revision: release.next_step},
         "counted": counted,
         "exposed": add(release.exposed, tail),
+        "back_in": _between(release.returning_since, at) if release.returning else None,
     }
+
+
+def _between(since: str, at: str) -> float:
+    return max(0.0, (datetime.fromisoformat(at) - datetime.fromisoformat(since)).total_seconds())
 
 
 def _observed(release: Release | None, at: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,47 +356,66 @@ def _observed(release: Release | None, at: str, body: Mapping[str, Any]) -> dict
 
 def _watched(release: Release, at: str) -> float:
     """Return the seconds between the last look and the one *at* that count: a gap is time when nobody watched."""
-    since = max(release.last_look, release.step_since)
-    seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(since)).total_seconds() if since else 0.0
-    return min(max(seconds, 0.0), LONGEST_LOOK)
+    return _gap(max(release.last_look, release.step_since), datetime.fromisoformat(at))
 
 
-def _asked(actor: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(endpoint: Endpoint, release: Release | None, at: str, actor: str, body: Mapping[str, Any]) -> Endpoint:
     match Ask(body["ask"]):
         case Ask.ROLL_BACK:
-            return {"asked": str(body.get("reason") or "asked to"), "asked_by": actor}
+            why = str(body.get("reason") or "asked to")
+            return _update(endpoint, release, asked=why, asked_by=actor)
         case Ask.HOLD:
-            return {"held": actor}
+            return replace(endpoint, held=actor, held_since=at, held_in=release.id if release else "")
         case Ask.RESUME:
-            return {"held": ""}
+            return replace(endpoint, held="", held_since="", held_in="")
 
 
-def add(one: Counters, other: Counters) -> Counters:
-    """Return the sum of two stretches of counts."""
-    return Counters(
-        requests=one.requests + other.requests,
-        failures=one.failures + other.failures,
-        latency=tuple(a + b for a, b in zip(one.latency, other.latency, strict=True)),
-        rescued=one.rescued + other.rescued,
-        epoch=other.epoch or one.epoch,
-    )
-
-
-def counters_plain(counters: Counters) -> dict[str, Any]:
-    """Return *counters* as JSON values, empty latency buckets left out."""
+def summary(endpoint: Endpoint) -> dict[str, Any]:
+    """Return what a checkpoint keeps of *endpoint* while no release is under way: what serves, since when, by whom."""
     return {
-        "requests": counters.requests,
-        "failures": counters.failures,
-        "rescued": counters.rescued,
-        "latency": {str(k): n for k, n in enumerate(counters.latency) if n},
-        **({"epoch": counters.epoch} if counters.epoch else {}),
+        "champion": endpoint.champion,
+        "champion_release": endpoint.champion_release,
+        "champion_since": endpoint.champion_since,
+        "wanted": endpoint.wanted.to_plain() if endpoint.wanted else None,
+        "confirmed": endpoint.confirmed,
+        "served": endpoint.served.to_plain() if endpoint.served else None,
+        "served_since": endpoint.served_since,
+        "held": endpoint.held,
+        "held_since": endpoint.held_since,
+        "trouble": endpoint.trouble,
     }
 
 
-def counters_from(plain: Mapping[str, Any]) -> Counters:
-    """Read what `counters_plain` wrote."""
-    latency = list(Counters().latency)
-    for bucket, count in plain["latency"].items():
-        latency[int(bucket)] = int(count)
-    epoch = str(plain.get("epoch", ""))
-    return Counters(int(plain["requests"]), int(plain["failures"]), tuple(latency), int(plain["rescued"]), epoch)
+def since(checkpoint: Record) -> Endpoint:
+    """Return what *checkpoint* says of its endpoint, to be followed from there on: without the releases before it.
+
+    Good for telling what serves, never for deciding: what was rejected is not in it.
+    """
+    body = checkpoint.entry.body
+    wanted, served = (Routing.from_plain(body[name]) if body[name] else None for name in ("wanted", "served"))
+    return Endpoint(
+        checkpoint.stream,
+        seq=checkpoint.seq,
+        checkpoint=checkpoint.seq,
+        changed=checkpoint.entry.at,
+        champion=body["champion"],
+        champion_release=body["champion_release"],
+        champion_since=body["champion_since"],
+        wanted=wanted,
+        confirmed=body["confirmed"],
+        served=served,
+        served_since=body["served_since"],
+        held=body["held"],
+        held_since=body["held_since"],
+        trouble=body["trouble"],
+    )
+
+
+def misremembered(stream: str, records: Iterable[Record]) -> str:
+    """Say which checkpoint in the whole *stream* does not say what the records before it come to; empty if all do."""
+    endpoint = Endpoint(stream)
+    for record in records:
+        if record.entry.kind == "checkpoint" and dict(record.entry.body) != summary(endpoint):
+            return f"{stream}: checkpoint {record.seq} does not say what the records before it come to"
+        endpoint = fold(endpoint, [record])
+    return ""

@@ -20,19 +20,34 @@ RETIRE_AFTER = 2.0
 """Seconds that a version without traffic keeps running after a way back, so that its last requests are counted."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds at most between two tries of an effect that keeps failing."""
+"""Seconds at most between two tries of an effect that keeps failing, or two starts of what keeps dying."""
+
+CRASHES = 2
+"""How often a challenger is started again while the champion answers in its stead; when it dies once more, it goes."""
+
+PATIENCE = 5
+"""How often in a row an effect before the first share may fail, until the release is given up: half a minute."""
+
+HUNG = 60.0
+"""Seconds after which a champion that lives and does not answer is started anew; a challenger has its ready_budget."""
+
+
+UNREAD = -1
+"""No version's number: what the alias names was not read."""
 
 
 @dataclass(frozen=True)
 class World:
     """What is: `ready` maps each version that runs in this place to "" or to the reason why it does not answer.
 
-    `dead` maps versions that were started here and whose process is gone to what is known of it.
+    `dead` maps versions that were started here and whose process is gone to what is known of it.  `alias` is the
+    version that the registry's alias of this place names; `UNREAD` when nobody asked the registry.
     """
 
     routing: Routing | None
     ready: Mapping[int, str] = field(default_factory=dict)
     dead: Mapping[int, str] = field(default_factory=dict)
+    alias: int | None = UNREAD
 
     def answers(self, version: int) -> bool:
         """Say whether *version* runs here and answered its readiness probe as itself."""
@@ -55,9 +70,27 @@ class Judged:
 
 @dataclass(frozen=True)
 class Start:
-    """Start *version* in this place."""
+    """Start *version* in this place; *again* says that it ran here before and its process is gone."""
 
     version: int
+    why: str
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Warm:
+    """Send *version* the first requests of its life, away from all traffic."""
+
+    version: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Rehearse:
+    """Go the way back before anybody depends on it: *there* is a routing without risk, *back* the way back, timed."""
+
+    there: Routing
+    back: Routing
     why: str
 
 
@@ -103,40 +136,83 @@ class Wait:
     asks: bool = False
 
 
-Move = Start | Shift | Point | Stop | Close | Wait
+Move = Start | Warm | Rehearse | Shift | Point | Stop | Close | Wait
 
 
-def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime, start_budget: float = 120.0) -> Move:
+def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime) -> Move:
     """Return the next move.  Only PASS ever moves traffic towards a challenger."""
     release = endpoint.open
     if release is None:
         return _keep(endpoint, world, now)
     if release.returning:
-        return _go_back(endpoint, release, world)
-    if reason := _must_go_back(release, world, judged):
+        return _go_back(endpoint, release, world, now)
+    if reason := _must_go_back(endpoint, release, world, judged, now):
         return _way_back(release, world, reason)
-    if pause := _pause(endpoint, now):
-        return pause
-    if repair := _repair(endpoint, world):
+    if stays := _hands_off(endpoint, world) or _pause(endpoint, now):
+        return stays
+    if repair := _repair(endpoint, world, now):
         return repair
     if release.version not in world.ready:
         return _begin(release, world)
     if not world.answers(release.version):
-        late = _elapsed(release.started or release.opened, now) > start_budget
-        reason = f"version {release.version} was not ready within {start_budget:g} s: {world.state(release.version)}"
-        if late and release.step < 0:
-            return Close(Ending.FAILED, reason)
         return Wait(f"version {release.version} is starting: {world.state(release.version)}")
     return _ahead(endpoint, release, world, judged, now)
 
 
-def _must_go_back(release: Release, world: World, judged: Judged) -> str:
+def _must_go_back(endpoint: Endpoint, release: Release, world: World, judged: Judged, now: datetime) -> str:
     if release.asked:
         return f"{release.asked} ({release.asked_by})"
-    if release.step >= 0 and release.version in world.dead:
-        return f"the challenger, version {release.version}, died: {world.dead[release.version]}"
-    on_ladder = 0 <= release.step < len(release.policy.shares)
+    if release.step < 0:
+        return _never_came_up(endpoint, release, world, now)
+    if lost := _lost(endpoint, release, world, now):
+        return lost
+    on_ladder = release.step < len(release.policy.shares)
     return judged.reason if on_ladder and judged.verdict is Verdict.FAIL else ""
+
+
+def _never_came_up(endpoint: Endpoint, release: Release, world: World, now: datetime) -> str:
+    """Say why a challenger without a share will not get one: a budget is exceeded."""
+    version, policy, awake = release.version, release.policy, endpoint.awake_at(now)
+    if endpoint.failures >= PATIENCE:
+        return f"tried {endpoint.failures} times: {endpoint.failure}"
+    begun = release.started_awake if release.started else release.opened_awake
+    if not release.warmed and not world.answers(version) and awake - begun > policy.start_budget:
+        state = world.state(version) if version in world.ready or not endpoint.failure else endpoint.failure
+        return f"version {version} was not ready within {policy.start_budget:g} s: {state}"
+    if awake - release.opened_awake > policy.budget:
+        return f"version {version} got no share within {policy.budget:g} s: {endpoint.failure or 'it is held'}"
+    return ""
+
+
+def _lost(endpoint: Endpoint, release: Release, world: World, now: datetime) -> str:
+    """Say how the challenger was lost, if it was and the champion was not: then the machine is not to blame."""
+    version = release.version
+    if release.champion is None or not world.answers(release.champion):
+        return ""
+    if version in world.dead:
+        if release.policy.fallback and release.crashes < CRASHES:
+            return ""
+        times = f" {release.crashes + 1} times" if release.crashes else ""
+        return f"the challenger, version {version}, died{times}: {world.dead[version]}"
+    silent = _silent(endpoint, version, now)
+    if silent > release.policy.ready_budget and not world.answers(version):
+        return f"the challenger, version {version}, was not ready for {silent:.0f} s: {world.state(version)}"
+    return ""
+
+
+def _silent(endpoint: Endpoint, version: int, now: datetime) -> float:
+    """Return for how many seconds *version* has served without answering its probe."""
+    since = endpoint.unready.get(version)
+    return endpoint.awake_at(now) - since if since is not None else 0.0
+
+
+def _hands_off(endpoint: Endpoint, world: World) -> Wait | None:
+    """Leave a place to the person who took over and changed its gateway by hand."""
+    by_hand = world.routing is not None and endpoint.confirmed and world.routing != endpoint.wanted
+    rolling_back = endpoint.open is not None and endpoint.open.takes_out is not None
+    if not endpoint.held or not by_hand or rolling_back:
+        return None
+    return Wait(f"held by {endpoint.held}, who changed the gateway by hand: nothing is put right", asks=True)
 
 
 def _way_back(release: Release, world: World, reason: str) -> Move:
@@ -149,26 +225,34 @@ def _way_back(release: Release, world: World, reason: str) -> Move:
     return Shift(back, -1, reason, back=True)
 
 
-def _go_back(endpoint: Endpoint, release: Release, world: World) -> Move:
+def _go_back(endpoint: Endpoint, release: Release, world: World, now: datetime) -> Move:
     assert release.champion is not None and endpoint.wanted is not None, "a way back leads to a champion"
     if endpoint.confirmed and world.routing == endpoint.wanted:
         return Close(Ending.ROLLED_BACK, release.returning)
     if release.champion not in world.ready:
-        return Start(release.champion, f"the way back leads to version {release.champion}")
+        return _start_again(endpoint, release.champion, f"the way back leads to version {release.champion}", now)
     if not world.answers(release.champion):
-        return Wait(f"the champion is starting: {world.state(release.champion)}")
+        return _await_champion(endpoint, release.champion, world, now)
     return Shift(endpoint.wanted, -1, release.returning, back=True)
 
 
-def _repair(endpoint: Endpoint, world: World) -> Move | None:
-    """Restore what the journal says is wanted: dead processes of the routing, then the routing itself."""
+def _await_champion(endpoint: Endpoint, champion: int, world: World, now: datetime) -> Move:
+    if (silent := _silent(endpoint, champion, now)) > HUNG:
+        return Stop(champion, f"the champion has not answered for {silent:.0f} s: {world.state(champion)}")
+    return Wait(f"the champion is starting: {world.state(champion)}")
+
+
+def _repair(endpoint: Endpoint, world: World, now: datetime) -> Move | None:
+    """Restore what the journal says is wanted: dead or hung processes of the routing, then the routing itself."""
     wanted = endpoint.wanted
     if wanted is None:
         return None
     serving = [arm.version for arm in wanted.arms if arm.share > 0]
     for version in serving:
         if version not in world.ready:
-            return Start(version, f"version {version} serves here and does not run")
+            return _start_again(endpoint, version, f"version {version} serves here and does not run", now)
+        if not world.answers(version) and (silent := _silent(endpoint, version, now)) > HUNG:
+            return Stop(version, f"version {version} has not answered for {silent:.0f} s: {world.state(version)}")
     if endpoint.confirmed and world.routing == wanted:
         return None
     waiting = [version for version in serving if not world.answers(version)]
@@ -178,6 +262,15 @@ def _repair(endpoint: Endpoint, world: World) -> Move | None:
     why = "the gateway does not serve what is wanted" if endpoint.confirmed else "not seen to be served yet"
     known = tuple(arm for arm in wanted.arms if arm.share > 0 or arm.version in world.ready)
     return Shift(Routing(known, wanted.shadows, wanted.unit, wanted.salt, wanted.fallback), step, why)
+
+
+def _start_again(endpoint: Endpoint, version: int, why: str, now: datetime) -> Move:
+    """Start what ran before, after longer and longer pauses while it keeps dying."""
+    times, last = endpoint.restarts.get(version, (0, ""))
+    left = min(2.0 ** (times - 1), LONGEST_PAUSE) - _elapsed(last, now) if times else 0.0
+    if left > 0:
+        return Wait(f"version {version} died {times + 1} times in a row; starting it again in {left:.0f} s")
+    return Start(version, why, again=True)
 
 
 def _begin(release: Release, world: World) -> Move:
@@ -192,21 +285,34 @@ def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, n
         if endpoint.champion != release.version:
             return Point(release.version, f"release {release.id}")
         return Close(Ending.PROMOTED, _why_promoted(release))
-    if release.held:
-        return Wait(f"held by {release.held}; guards keep running", asks=True)
+    if endpoint.held and release.takes_out is None:
+        return Wait(f"held by {endpoint.held}; guards keep running", asks=True)
     if release.step < 0:
-        first = "it is ready and answers as itself"
-        return _step_up(release, 0 if release.champion is not None else last, first)
+        return _prepare(release) or _step_up(release, 0, "it is ready and answers as itself")
     if judged.verdict is Verdict.PASS:
         if release.baked >= policy.bake:
             return _step_up(release, release.step + 1, judged.reason)
         judged = Judged(judged.verdict, f"baked for {release.baked:.0f} of {policy.bake:g} s; {judged.reason}")
-    spent = _elapsed(release.step_since, now)
-    if spent > policy.step_budget:
-        if policy.on_doubt is OnDoubt.ROLL_BACK:
-            return _way_back(release, world, f"no answer within {policy.step_budget:g} s: {judged.reason}")
-        return Wait(f"undecided at {release.share:g} %: {judged.reason}", asks=True)
+    awake = endpoint.awake_at(now)
+    for since, budget in ((release.step_awake, policy.step_budget), (release.opened_awake, policy.budget)):
+        if awake - since > budget:
+            if policy.on_doubt is OnDoubt.ROLL_BACK:
+                return _way_back(release, world, f"no answer within {budget:g} s: {judged.reason}")
+            return Wait(f"undecided at {release.share:g} % after {budget:g} s: {judged.reason}", asks=True)
     return Wait(judged.reason)
+
+
+def _prepare(release: Release) -> Move | None:
+    """What comes before the first share: requests that warm the challenger up, and the way back, gone and timed."""
+    if release.warm_up and release.policy.warm_up and not release.warmed:
+        return Warm(release.version, f"its first {release.policy.warm_up} requests, from nobody")
+    if release.champion in (None, release.version) or release.takes_out is not None or release.way_back is not None:
+        return None
+    assert release.champion is not None, "a way back leads to a champion"
+    arms = (Arm(release.champion, 100.0), Arm(release.version, 0.0))
+    there = Routing(arms, salt=release.id, fallback=release.champion if release.policy.fallback else None)
+    back = Routing.all_to(release.champion, keeping=(release.version,))
+    return Rehearse(there, back, "nobody gets a share before the way back was gone")
 
 
 def _why_promoted(release: Release) -> str:
@@ -233,10 +339,15 @@ def _step_up(release: Release, step: int, why: str) -> Shift:
 def _keep(endpoint: Endpoint, world: World, now: datetime) -> Move:
     """Nobody is on the way: keep the champion served and let go of what nobody needs."""
     if endpoint.wanted is not None:
-        if pause := _pause(endpoint, now):
-            return pause
-        if repair := _repair(endpoint, world):
+        if stays := _hands_off(endpoint, world) or _pause(endpoint, now):
+            return stays
+        if repair := _repair(endpoint, world, now):
             return repair
+    if endpoint.held:
+        return Wait(f"held by {endpoint.held}", asks=True)
+    if endpoint.champion is not None and world.alias not in (UNREAD, endpoint.champion):
+        named = f"version {world.alias}" if world.alias is not None else "nothing"
+        return Point(endpoint.champion, f"the alias names {named}, and version {endpoint.champion} serves")
     last = endpoint.releases[-1] if endpoint.releases else None
     if last is None:
         return Wait("nothing was ever released here")

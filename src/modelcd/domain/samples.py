@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 LATENCY_GRID: tuple[float, ...] = tuple(float(f"{0.0005 * 1.15**k:.4g}") for k in range(85))
 """Upper edges of the latency buckets in seconds, 0.5 ms to about 63 s; one more bucket holds what is slower."""
@@ -70,3 +71,52 @@ class Block:
     baseline: Counters = field(default_factory=Counters)
     challenger: Counters = field(default_factory=Counters)
     labels: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)
+
+
+def add(one: Counters, other: Counters) -> Counters:
+    """Return the sum of two stretches of counts."""
+    return Counters(
+        requests=one.requests + other.requests,
+        failures=one.failures + other.failures,
+        latency=tuple(a + b for a, b in zip(one.latency, other.latency, strict=True)),
+        rescued=one.rescued + other.rescued,
+        epoch=other.epoch or one.epoch,
+    )
+
+
+def counters_plain(counters: Counters) -> dict[str, Any]:
+    """Return *counters* as JSON values, empty latency buckets left out."""
+    return {
+        "requests": counters.requests,
+        "failures": counters.failures,
+        "rescued": counters.rescued,
+        "latency": {str(k): n for k, n in enumerate(counters.latency) if n},
+        **({"epoch": counters.epoch} if counters.epoch else {}),
+    }
+
+
+def counters_from(plain: Mapping[str, Any]) -> Counters:
+    """Read what `counters_plain` wrote."""
+    latency = list(Counters().latency)
+    for bucket, count in plain["latency"].items():
+        latency[int(bucket)] = int(count)
+    epoch = str(plain.get("epoch", ""))
+    return Counters(int(plain["requests"]), int(plain["failures"]), tuple(latency), int(plain["rescued"]), epoch)
+
+
+def block_plain(block: Block) -> dict[str, Any]:
+    """Return *block* as JSON values."""
+    return {
+        "revision": block.revision,
+        "step": block.step,
+        "baseline": counters_plain(block.baseline),
+        "challenger": counters_plain(block.challenger),
+        "labels": {r: [base.n, base.bad, new.n, new.bad] for r, (base, new) in block.labels.items()},
+    }
+
+
+def block_from(plain: Mapping[str, Any]) -> Block:
+    """Read what `block_plain` wrote."""
+    labels = {r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in plain["labels"].items()}
+    baseline, challenger = counters_from(plain["baseline"]), counters_from(plain["challenger"])
+    return Block(plain["revision"], plain["step"], baseline, challenger, labels)

@@ -30,3 +30,9 @@ class Finding:
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the most severe verdict; no verdicts at all prove nothing."""
     return max(verdicts, key=list(Verdict).index, default=Verdict.INCONCLUSIVE)
+
+
+def finding_plain(finding: Finding) -> dict[str, Any]:
+    """Return *finding* as JSON values."""
+    evidence = dict(finding.evidence)
+    return {"name": finding.name, "verdict": finding.verdict.value, "reason": finding.reason, "evidence": evidence}

@@ -19,14 +19,13 @@ from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import Acceptance, Budgets, Canary
 from modelcd.domain.records import Entry
-from modelcd.domain.verdict import Finding, Verdict, worst
+from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
 from modelcd.domain.versions import Lineage, ModelVersion
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, ProjectError, Rejected
 from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.steps import accept, validate
 from modelcd.steps.release import Candidate
-from modelcd.steps.tick import finding_plain
 
 
 @dataclass
@@ -248,10 +247,11 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
             # A server of its own: the champion in production has users to answer.
             rival = start(champion.version, champion.digest, Path(champion.artifact), champion.interpreter)
         rows = _holdout(walk, walk.artifact)
-        scores = {"challenger": validate.score(walk.env, challenger, rows)}
+        scores = {"challenger": validate.score(walk.env, challenger, rows, walk.budgets.start)}
         findings.append(validate.pace(walk.env, challenger, rows, walk.acceptance.p99))
         if champion is not None and rival is not None:
-            scores["champion"] = validate.score(walk.env, rival, _holdout(walk, Path(champion.artifact)))
+            theirs = _holdout(walk, Path(champion.artifact))
+            scores["champion"] = validate.score(walk.env, rival, theirs, walk.budgets.start)
     _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores["challenger"][: validate.GOLDEN]})
     left = _leave(walk, "scores.json", scores)
     checked = walk.call("gates", walk.budgets.data, data=walk.prepared["data"], scores=left)
@@ -340,6 +340,7 @@ def candidate_from(model: str, proven: Mapping[str, Any]) -> Candidate:
         snapshot=str(proven["snapshot"]),
         policy=from_plain(Canary, proven["policy"]),
         findings=tuple(read_finding(plain) for plain in proven["findings"]),
+        golden=str(proven.get("golden", "")),
     )
 
 

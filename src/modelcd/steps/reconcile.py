@@ -11,7 +11,8 @@ from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import Entry
 from modelcd.environment import Environment
 from modelcd.errors import Busy, ModelcdError
-from modelcd.steps.tick import Watch, tick
+from modelcd.steps.tick import tick
+from modelcd.steps.watch import Watch
 
 ACTOR = "reconciler"
 
@@ -19,6 +20,9 @@ BUILDS = stream_of("").rstrip("/")
 
 SILENCE = 3.0
 """Seconds without a record after which a release under way has nobody who drives it."""
+
+ALIASES_EVERY = 10.0
+"""Seconds between two looks at what the registry's alias of one endpoint names."""
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Reconciler:
     watches: dict[str, Watch] = field(default_factory=dict)
     builds: dict[str, Builds] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, datetime] = field(default_factory=dict)
 
     def round(self) -> None:
         """Look at every endpoint once."""
@@ -59,7 +64,12 @@ class Reconciler:
         endpoint = watch.refresh(env)
         if endpoint.open is not None and _age(endpoint.changed, env.clock.now()) < SILENCE:
             return
-        tick(env, watch, actor=ACTOR)
+        now = env.clock.now()
+        known = self.aliases.get(watch.stream)
+        due = known is None or not 0 <= (now - known).total_seconds() < ALIASES_EVERY
+        if due:
+            self.aliases[watch.stream] = now
+        tick(env, watch, actor=ACTOR, aliases=due)
 
     def _left_behind(self, stream: str) -> None:
         """Close a delivery whose driver is gone: it cannot be gone on with, only begun anew."""

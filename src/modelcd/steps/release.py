@@ -10,10 +10,11 @@ from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.routing import Arm, Routing
-from modelcd.domain.verdict import Finding
+from modelcd.domain.verdict import Finding, finding_plain
 from modelcd.environment import Environment
-from modelcd.errors import Busy, CannotTell, ConfigurationError, Conflict, Rejected, UsageError
-from modelcd.steps.tick import Ticked, Watch, finding_plain, record, tick
+from modelcd.errors import Busy, CannotTell, ConfigurationError, Conflict, Refused, Rejected, UsageError
+from modelcd.steps.tick import Ticked, tick
+from modelcd.steps.watch import Watch, record
 
 TICK_EVERY = 0.25
 """Seconds between two ticks of a driver."""
@@ -24,7 +25,10 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version that is ready to be released: what the journal must know to run it without anybody's help."""
+    """A version that is ready to be released: what the journal must know to run it without anybody's help.
+
+    *golden* is a file with rows that it was asked for in staging; they warm it up in the next place.
+    """
 
     model: str
     version: int
@@ -34,6 +38,7 @@ class Candidate:
     snapshot: str
     policy: Canary
     findings: Sequence[Finding] = field(default_factory=tuple)
+    golden: str = ""
 
 
 def open_release(
@@ -58,6 +63,7 @@ def open_release(
         if endpoint.open is not None:
             raise busy(endpoint, endpoint.open)
         if takes_out is None:
+            refuse_held(endpoint)
             refuse_rejected(endpoint, candidate.version, again)
         refuse_impossible(env, candidate.policy)
         body = {
@@ -66,6 +72,7 @@ def open_release(
             "artifact": candidate.artifact,
             "interpreter": candidate.interpreter,
             "snapshot": candidate.snapshot,
+            "warm_up": candidate.golden,
             "policy": to_plain(candidate.policy),
             "champion": endpoint.champion,
             "reason": again or reason,
@@ -83,6 +90,15 @@ def busy(endpoint: Endpoint, release: Release) -> Busy:
         f" (by {release.actor}, since {release.opened[11:19]} UTC)",
         help=f"watch it: modelcd status {endpoint.model}; end it: modelcd rollback {endpoint.model}",
     )
+
+
+def refuse_held(endpoint: Endpoint) -> None:
+    """Raise `Refused` when a person took over and has not let go."""
+    if endpoint.held:
+        raise Refused(
+            f"{endpoint.model} in {endpoint.environment} is held by {endpoint.held} since {endpoint.held_since[:19]}",
+            help=f"let modelcd go on with it: modelcd release {endpoint.model}",
+        )
 
 
 def refuse_rejected(endpoint: Endpoint, version: int, again: str) -> None:
@@ -113,11 +129,13 @@ def refuse_impossible(env: Environment, policy: Canary) -> None:
 
 
 def ask(env: Environment, model: str, what: Ask, *, actor: str, reason: str = "") -> Watch:
-    """Record what a person wants of the open release; the next tick does it."""
+    """Record what a person wants; the next tick does it.  Only a hold and its end make sense without a release."""
     watch = Watch(env.stream(model))
     with env.journal.exclusive(watch.stream, 10.0):
         endpoint = watch.refresh(env)
-        if endpoint.open is None:
+        if what is Ask.RESUME and not endpoint.held:
+            raise UsageError(f"nobody holds {model} in {env.name}", help="see: modelcd status")
+        if what is Ask.ROLL_BACK and endpoint.open is None:
             raise UsageError(f"no release of {model} into {env.name} is under way", help="see: modelcd status")
         record(env, watch, "asked", actor, {"ask": what.value, "reason": reason})
     return watch

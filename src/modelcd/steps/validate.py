@@ -38,8 +38,11 @@ def running(env: Environment, unit: Unit) -> Iterator[Instance]:
         env.runtime.stop(instance.id)
 
 
-def await_ready(env: Environment, instance: Instance) -> None:
-    """Wait until *instance* answers its readiness probe; raises `NotReady` with what it printed."""
+def await_ready(env: Environment, instance: Instance, budget: float) -> None:
+    """Wait until *instance* answers its readiness probe.
+
+    Raises `NotReady`, with what it printed, when it ended or does not answer within *budget* seconds.
+    """
     began = env.clock.now()
     while True:
         try:
@@ -47,9 +50,9 @@ def await_ready(env: Environment, instance: Instance) -> None:
             return
         except NotReady as error:
             alive = any(i.alive for i in env.runtime.instances(instance.place) if i.id == instance.id)
-            late = (env.clock.now() - began).total_seconds() > env.start_budget
+            late = (env.clock.now() - began).total_seconds() > budget
             if late or not alive:
-                what = f"was not ready within {env.start_budget:g} s" if alive else "ended while starting"
+                what = f"was not ready within {budget:g} s" if alive else "ended while starting"
                 raise NotReady(
                     f"version {instance.version} of {instance.model} {what}: {error.message}",
                     help=env.runtime.log(instance.id, 15),
@@ -57,9 +60,12 @@ def await_ready(env: Environment, instance: Instance) -> None:
             env.clock.sleep(0.05)
 
 
-def score(env: Environment, instance: Instance, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return one score per row, asked for in batches, once *instance* is ready.  Raises `NotReady` in time."""
-    await_ready(env, instance)
+def score(env: Environment, instance: Instance, rows: Sequence[Mapping[str, Any]], budget: float) -> list[Any]:
+    """Return one score per row, asked for in batches, once *instance* is ready.
+
+    Raises `NotReady` when it is not within *budget* seconds.
+    """
+    await_ready(env, instance, budget)
     scores: list[Any] = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]

@@ -1,0 +1,185 @@
+"""Looking: what runs and answers, what the gateway serves, and the evidence since the last look, judged.
+
+Nothing here moves anything.  What a look saw is recorded as it was seen, so that a verdict can be computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from modelcd.domain import judge as judging
+from modelcd.domain.policy import GuardKind
+from modelcd.domain.release import LONGEST_LOOK, Endpoint, Release
+from modelcd.domain.rollout import UNREAD, Judged, World
+from modelcd.domain.samples import Block, Counters, Labels, block_plain, counters_plain
+from modelcd.domain.verdict import Verdict, finding_plain
+from modelcd.environment import Environment
+from modelcd.errors import CannotTell, MetricsError, NotReady, RegistryError
+from modelcd.steps.watch import Watch, record
+
+LOOK_EVERY = (1.0, 10.0)
+"""Seconds between two looks at the evidence: a thirtieth of the time that a step has lasted, within these bounds.
+
+A release that is bad shows it early, and every look is a record: at one a second a day would have 86,400 of them.  The
+moments depend on the clock alone, never on what was seen, or the evidence of a block would not be valid.
+"""
+
+NOTHING_YET = Judged(Verdict.INCONCLUSIVE, "no evidence yet")
+
+
+def look(env: Environment, endpoint: Endpoint, *, aliases: bool = False) -> World:
+    """Read what runs in this place, whether it answers, what the gateway serves, and the alias if asked for."""
+    ready: dict[int, str] = {}
+    dead: dict[int, str] = {}
+    digests = {release.version: release.digest for release in endpoint.releases}
+    for instance in env.runtime.instances(endpoint.stream):
+        if not instance.alive:
+            dead[instance.version] = instance.detail or "gone"
+        elif digests.get(instance.version, instance.digest) != instance.digest:
+            ready[instance.version] = "another artifact runs under this version's name"
+        else:
+            ready[instance.version] = _answers(env, instance.address, endpoint.model, instance.version)
+    alias = _alias(env, endpoint.model) if aliases and endpoint.champion is not None else UNREAD
+    return World(env.router.read(endpoint.stream), ready, dead, alias)
+
+
+def _alias(env: Environment, model: str) -> int | None:
+    """Return the version that the alias of this place names; a registry that is away says nothing."""
+    try:
+        return next((v.number for v in env.registry.versions(model) if env.name in v.aliases), None)
+    except RegistryError:
+        return UNREAD
+
+
+def _answers(env: Environment, address: str, model: str, version: int) -> str:
+    try:
+        said = env.scoring.ready(address)
+    except NotReady as error:
+        return error.message
+    if str(said.get("model")) != model or str(said.get("version")) != str(version):
+        return f"it says it is version {said.get('version')} of {said.get('model')}"
+    return ""
+
+
+def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
+    """Take the evidence since the last look and judge the present step on all of it."""
+    endpoint, release = watch.endpoint, watch.endpoint.open
+    if release is None or watch.judge is None or not 0 <= release.step < len(release.policy.shares):
+        return NOTHING_YET
+    if not endpoint.confirmed or world.routing != endpoint.wanted or release.champion is None:
+        return Judged(Verdict.INCONCLUSIVE, "the gateway is being put right; nothing counts meanwhile")
+    # What decides stands in the journal: the first judgement of a step is recorded even when nothing new was seen.
+    known = release.judgement.get("step") == release.step
+    if known and _recent(release, env.clock.now()):
+        return _judged(watch, release)
+    try:
+        counters = env.metrics.counters(endpoint.stream)
+    except MetricsError as error:
+        # Without counts nobody is promoted; what dies, hangs or is asked for is seen to all the same.
+        return Judged(Verdict.ERROR, f"the gateway's counts could not be read: {error.message}")
+    try:
+        labels, cursor, trouble = *_labels(env, watch, release), ""
+    except CannotTell as error:
+        labels, cursor, trouble = {}, release.label_cursor, error.message
+    block, counted, anew = _block(endpoint, release, counters, labels)
+    gone = [v for v in (release.champion, release.version) if not world.answers(v)]
+    idle = not (block.baseline.requests or block.challenger.requests or labels or trouble or gone)
+    if known and idle and not _bakes(release, env.clock.now()):
+        return _judged(watch, release)
+    watched = None if gone else block
+    _record_look(env, watch, actor, watched, (counted, anew, cursor), trouble)
+    if trouble:
+        return Judged(Verdict.ERROR, f"labels could not be judged: {trouble}")
+    return _judged(watch, release)
+
+
+def _bakes(release: Release, now: datetime) -> bool:
+    """Say whether a look must be recorded although nothing came: time is watched only between two looks."""
+    since = (now - datetime.fromisoformat(release.last_look)).total_seconds()
+    return release.baked < release.policy.bake and since >= LONGEST_LOOK / 2
+
+
+def _recent(release: Release, now: datetime) -> bool:
+    if not release.last_look:
+        return False
+    often, seldom = LOOK_EVERY
+    lasted, looked = (now - datetime.fromisoformat(at) for at in (release.step_since, release.last_look))
+    return looked.total_seconds() < min(max(often, lasted.total_seconds() / 30), seldom)
+
+
+def _judged(watch: Watch, release: Release) -> Judged:
+    assert watch.judge is not None, "an open release has a judge"
+    judgement = judging.judgement(watch.judge, release.step)
+    watch.findings = judgement.findings
+    return Judged(judgement.verdict, judgement.reason)
+
+
+def _block(
+    endpoint: Endpoint,
+    release: Release,
+    counters: Mapping[int, Counters],
+    labels: Mapping[str, tuple[Labels, Labels]],
+) -> tuple[Block, dict[int, Counters], list[str]]:
+    assert endpoint.wanted is not None and release.champion is not None, "a step has a routing and a champion"
+    counted, anew = {}, []
+    for version in (release.champion, release.version):
+        before, after = release.counted.get(version, Counters()), counters.get(version, Counters())
+        counted[version] = after.since(before)
+        if after.began_after(before) and before.requests:
+            anew.append(str(version))
+    block = Block(endpoint.wanted.revision, release.step, counted[release.champion], counted[release.version], labels)
+    return block, counted, anew
+
+
+def _record_look(
+    env: Environment,
+    watch: Watch,
+    actor: str,
+    block: Block | None,
+    read: tuple[Mapping[int, Counters], list[str], int],
+    trouble: str,
+) -> None:
+    counted, anew, cursor = read
+    release = watch.endpoint.open
+    assert release is not None and watch.judge is not None, "only an open release is observed"
+    after = judging.update(watch.judge, block) if block is not None else watch.judge
+    judgement = judging.judgement(after, release.step)
+    body = {
+        "block": block_plain(block) if block is not None else None,
+        "counted": {str(version): counters_plain(counters) for version, counters in counted.items()},
+        "anew": anew,
+        "cursor": cursor,
+        "trouble": trouble,
+        "judgement": {
+            "verdict": judgement.verdict.value,
+            "reason": judgement.reason,
+            "step": release.step,
+            "findings": [finding_plain(finding) for finding in judgement.findings],
+        },
+    }
+    record(env, watch, "observed", actor, body)
+
+
+def _labels(env: Environment, watch: Watch, release: Release) -> tuple[dict[str, tuple[Labels, Labels]], int]:
+    guard = next((g for g in release.policy.guards if g.kind is GuardKind.SUCCESS), None)
+    if guard is None:
+        return {}, release.label_cursor
+    pairs = env.predictions.labelled(watch.stream, after=release.label_cursor)
+    cursor = pairs[-1].cursor if pairs else release.label_cursor
+    mine = [p for p in pairs if p.leg == "main" and p.revision in release.revisions]
+    if not mine:
+        return {}, cursor
+    snapshot = Path(watch.openings[release.version]["snapshot"])
+    good = env.successes.judge(snapshot, guard.name, [(p.score, p.value) for p in mine])
+    sums: dict[str, dict[int, list[int]]] = {}
+    for pair, success in zip(mine, good, strict=True):
+        count = sums.setdefault(pair.revision, {}).setdefault(pair.version, [0, 0])
+        count[0] += 1
+        count[1] += not success
+    assert release.champion is not None, "labels are compared with a champion's"
+    return {
+        revision: (Labels(*arms.get(release.champion, [0, 0])), Labels(*arms.get(release.version, [0, 0])))
+        for revision, arms in sums.items()
+    }, cursor
