@@ -18,8 +18,7 @@ from typing import Any
 from prefect import flow
 
 from modelcd.domain.delivery import stream_of
-from modelcd.domain.policy import Canary
-from modelcd.domain.release import Ask, Ending, Endpoint, Release
+from modelcd.domain.release import Ending, Endpoint, Release
 from modelcd.domain.story import timeline
 from modelcd.domain.verdict import Finding, Verdict, finding_plain
 from modelcd.environment import Environment
@@ -29,7 +28,8 @@ from modelcd.errors import Busy, ModelcdError
 from modelcd.flows import _pages
 from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
-from modelcd.steps.release import Candidate, ask, busy, drive, open_release, refuse_rejected, settle
+from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_rejected, settle, told_of
+from modelcd.steps.rollback import at_once, begin_rollback, candidate_of
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
 from modelcd.workspace import Workspace, actor
@@ -75,7 +75,7 @@ def promote(
         else:
             candidate = at_once(candidate)
         watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
-        return {**_told(_drive(env, watch, who, Services(place)), env), "model": model}
+        return {**told_of(_drive(env, watch, who, Services(place))), "model": model}
 
     return _outcome().of(go)
 
@@ -89,8 +89,8 @@ def rollback(
     env = laptop(place, environment)
 
     def go() -> Told:
-        watch = step("open", lambda: begin_rollback(env, model, who, reason, to))
-        return {**_told(_drive(env, watch, who, Services(place)), env), "model": model}
+        watch = step("open", lambda: begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3)))
+        return {**told_of(_drive(env, watch, who, Services(place))), "model": model}
 
     return _outcome().of(go)
 
@@ -174,7 +174,7 @@ def _walk(
         return {"ending": "stopped", "why": why, "version": candidate.version}
     candidate = build.candidate_from(walk.model, {**walk.builds.proven[candidate.version], "findings": _all(walk)})
     watch = step("open", lambda: _open(production, candidate, walk.actor, _reason(walk), again))
-    return _told(_drive(production, watch, walk.actor, services), production)
+    return told_of(_drive(production, watch, walk.actor, services))
 
 
 def _nothing_asked(name: str, finding: Finding) -> bool:
@@ -264,49 +264,9 @@ def _leave(walk: build.Walk) -> None:
 # -- releases ----------------------------------------------------------------------------------------------------------
 
 
-def at_once(candidate: Candidate) -> Candidate:
-    """Return *candidate* with the policy of a place without live traffic: everything at once."""
-    from dataclasses import replace
-
-    return replace(candidate, policy=Canary(shares=(), keep_warm=0.0))
-
-
-def candidate_of(env: Environment, model: str, version: int) -> Candidate:
-    """Return the proven *version* of *model*; raises `UnknownName`."""
-    from modelcd.errors import UnknownName
-
-    builds = build.read_builds(env, model)
-    if version not in builds.proven:
-        raise UnknownName("proven version", str(version), [str(number) for number in builds.proven])
-    return build.candidate_from(model, builds.proven[version])
-
-
 def champion_of(env: Environment, endpoint: Endpoint) -> Candidate | None:
     """Return the champion of *endpoint* with everything that running it needs."""
     return None if endpoint.champion is None else candidate_of(env, endpoint.model, endpoint.champion)
-
-
-def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int | None) -> Watch:
-    """Ask the release under way to go back, or open one that brings the version before back."""
-    from modelcd.errors import UsageError
-
-    endpoint = Watch(env.stream(model)).refresh(env)
-    if endpoint.open is not None and to is None:
-        return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or "rolled back by hand")
-    target = to if to is not None else endpoint.before
-    if target is None:
-        why = f"{model} has no earlier version in {env.name} to go back to that was not itself taken out"
-        raise UsageError(why, help=f"see: modelcd history {model}; a certain one: modelcd rollback {model} --version N")
-    if target == endpoint.champion:
-        raise UsageError(f"version {target} serves {env.name} already", help="see: modelcd status")
-    if target not in endpoint.champions:
-        why = f"version {target} of {model} never served {env.name}: there is nothing to go back to"
-        raise UsageError(why, help=f"release it as any other: modelcd promote {model} {target} --to {env.name}")
-    candidate = at_once(candidate_of(env, model, target))
-    why = reason or "rolled back by hand"
-    return open_release(
-        env, candidate, release=secrets.token_hex(3), actor=who, reason=why, takes_out=endpoint.champion
-    )
 
 
 def _open(env: Environment, candidate: Candidate, who: str, reason: str, again: str) -> Watch:
@@ -337,18 +297,3 @@ def _drive(env: Environment, watch: Watch, who: str, services: Services) -> Rele
     moments = timeline(env.journal.read(watch.stream), release.id)
     leave(f"release-{release.id}", _pages.release(watch.endpoint, release, moments))
     return release
-
-
-def _told(release: Release, env: Environment) -> Told:
-    ending = str(release.ending) if release.ending is not None else "waiting"
-    why = str(release.closing.get("reason", "")) or str(release.judgement.get("reason", ""))
-    return {
-        "ending": ending,
-        "why": why,
-        "version": release.version,
-        "release": release.id,
-        "environment": env.name,
-        "champion": release.champion,
-        "exposed": dict(release.closing.get("exposed", {})),
-        "findings": list(release.judgement.get("findings", [])),
-    }

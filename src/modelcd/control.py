@@ -10,11 +10,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,26 @@ class Control:
     def rollback(
         self, model: str, environment: str = "production", *, to: int | None = None, reason: str = ""
     ) -> Plain:
-        """End the release under way, or bring back the version before (or version *to*)."""
+        """End the release under way, or bring back the version before (or version *to*).
+
+        It needs the journal and the gateway and nothing else: no flow, no registry, nobody's leave.
+        """
+        from modelcd.environments.services import Services
+        from modelcd.steps.rollback import begin_rollback, roll_back
+
         self._known(model, environment)
-        return self._flow("rollback", model=model, environment=environment, reason=reason, to=to)
+        env, services, who = self._environment(environment), Services(self.workspace), actor()
+        watch = begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3))
+        services.up(("gateway",), tell=self.starting)
+
+        def told(state: str, what: Any) -> None:
+            self.tell(environment, state, what, 0.0)
+
+        again = partial(services.again, ["gateway"])
+        try:
+            return roll_back(env, watch, actor=who, tell=partial(told, "look"), say=partial(told, "note"), revive=again)
+        finally:
+            services.up(("control",), tell=self.starting)
 
     def hold(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
         """Take over: the release under way stays at its share, and nothing changed by hand is put right.
@@ -104,21 +122,13 @@ class Control:
     def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
         from modelcd.environments.services import FOR_FLOWS, Services, prefect_settings
 
-        visibly = True
-        try:
-            Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
-        except ModelcdError:
-            if name != "rollback":
-                raise
-            # The way back needs the gateway and nothing else; it goes without Prefect's pages then.
-            visibly = False
-            Services(self.workspace).up(("gateway",), tell=self.starting)
+        Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
         for key, value in prefect_settings(self.workspace).items():
             os.environ.setdefault(key, value)
         from modelcd.flows.run import run_flow
 
         place = str(self.workspace.path)
-        return run_flow(name, self.tell, described, visibly=visibly, workspace=place, by=actor(), **parameters)
+        return run_flow(name, self.tell, described, workspace=place, by=actor(), **parameters)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 

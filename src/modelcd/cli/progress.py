@@ -9,7 +9,7 @@ import time
 from typing import Any, TextIO
 
 from modelcd.domain.release import Release
-from modelcd.domain.rollout import Shift, Start
+from modelcd.domain.rollout import Rehearse, Shift, Start, Warm
 from modelcd.domain.story import shares
 from modelcd.domain.verdict import Finding, Verdict
 
@@ -31,6 +31,8 @@ class Progress:
         if state == "begin":
             if step not in QUIET_STEPS:
                 self._moving(f"  {step:<13} …")
+        elif state == "note":
+            self._stay(f"  {step:<13} {what}")
         elif state == "look":
             self._look(step, what)
         elif state == "end":
@@ -61,6 +63,11 @@ class Progress:
         for move in ticked.moves:
             if isinstance(move, Start):
                 self._stay(f"  {place:<13} version {move.version} starts")
+            elif isinstance(move, Rehearse):
+                took = ticked.endpoint.releases[-1].way_back
+                self._stay(f"  {'way back':<13} gone and timed: {took:.2f} s")
+            elif isinstance(move, Warm):
+                self._stay(f"  {'warm-up':<13} {move.why}")
             elif isinstance(move, Shift):
                 why = f": {move.why}" if move.back else ""
                 self._stay(f"{'✗' if move.back else ' '} {place:<13} {shares(move.routing)}{why}")

@@ -14,6 +14,7 @@ An endpoint is `environment/model`.  Kinds of records in its stream::
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -411,11 +412,15 @@ def since(checkpoint: Record) -> Endpoint:
     )
 
 
+def _told(body: Mapping[str, Any]) -> str:
+    return json.dumps(dict(body), sort_keys=True)
+
+
 def misremembered(stream: str, records: Iterable[Record]) -> str:
     """Say which checkpoint in the whole *stream* does not say what the records before it come to; empty if all do."""
     endpoint = Endpoint(stream)
     for record in records:
-        if record.entry.kind == "checkpoint" and dict(record.entry.body) != summary(endpoint):
+        if record.entry.kind == "checkpoint" and _told(record.entry.body) != _told(summary(endpoint)):
             return f"{stream}: checkpoint {record.seq} does not say what the records before it come to"
         endpoint = fold(endpoint, [record])
     return ""

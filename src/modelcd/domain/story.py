@@ -58,6 +58,9 @@ def _what(kind: str, actor: str, body: Mapping[str, Any]) -> str:
             return f"{actor} asked to {str(body['ask']).replace('_', ' ')}{why}"
         case "repaired":
             return f"repaired by {actor}: {body['what']}"
+        case "seen":
+            silent = [f"version {version} does not answer: {why}" for version, why in body["unready"].items()]
+            return "; ".join([*silent, str(body["trouble"])] if body["trouble"] else silent)
         case "closed":
             return str(body["ending"])
         case _:
@@ -70,6 +73,10 @@ def _done(body: Mapping[str, Any]) -> str:
             return f"version {body['version']} started"
         case "shift":
             return shares(Routing.from_plain(dict(body["routing"])))
+        case "rehearse":
+            return f"the way back was gone in {body['seconds']:.2f} s"
+        case "warm":
+            return f"warmed up with {body['requests']} requests"
         case "point":
             return f"version {body['version']} is the champion"
         case _:

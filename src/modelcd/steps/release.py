@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary
@@ -175,7 +176,8 @@ def drive(
         tell(ticked)
         if release.ending is not None or ticked.wait.asks or until(release):
             return release
-        env.clock.sleep(TICK_EVERY)
+        if not ticked.more:
+            env.clock.sleep(TICK_EVERY)
 
 
 def settle(env: Environment, watch: Watch, *, actor: str) -> None:
@@ -184,3 +186,21 @@ def settle(env: Environment, watch: Watch, *, actor: str) -> None:
         tick(env, watch, actor=actor, wait=1.0)
     except (CannotTell, Busy):
         return
+
+
+def told_of(release: Release) -> dict[str, Any]:
+    """Return how *release* stands as plain values: its ending, or "waiting" while it has none."""
+    ending = str(release.ending) if release.ending is not None else "waiting"
+    why = str(release.closing.get("reason", "")) or str(release.judgement.get("reason", ""))
+    place, model = release.stream.split("/", 1)
+    return {
+        "ending": ending,
+        "why": why,
+        "model": model,
+        "version": release.version,
+        "release": release.id,
+        "environment": place,
+        "champion": release.champion,
+        "exposed": dict(release.closing.get("exposed", {})),
+        "findings": list(release.judgement.get("findings", [])),
+    }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelcd.domain.release import LONGEST_LOOK, Endpoint, summary
-from modelcd.domain.rollout import Judged, Move, Wait, World, decide
+from modelcd.domain.rollout import Judged, Move, Shift, Wait, World, decide
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.steps.effects import carry_out
@@ -24,12 +24,13 @@ MOVES = 12
 
 @dataclass(frozen=True)
 class Ticked:
-    """What a tick did, and what it waits for now."""
+    """What a tick did, and what it waits for now; with *more*, it waits for nothing and wants to be called again."""
 
     endpoint: Endpoint
     moves: tuple[Move, ...]
     wait: Wait
     findings: tuple[Finding, ...] = ()
+    more: bool = False
 
 
 def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0, aliases: bool = False) -> Ticked:
@@ -50,8 +51,10 @@ def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0, alias
                 return Ticked(watch.endpoint, tuple(moves), move, watch.findings)
             carry_out(env, watch, move, actor)
             moves.append(move)
+            if isinstance(move, Shift):
+                break  # who waits for the traffic to move is told before anything else is done
             world, judged = look(env, watch.endpoint), NOTHING_YET
-        return Ticked(watch.endpoint, tuple(moves), Wait("more to do"), watch.findings)
+        return Ticked(watch.endpoint, tuple(moves), Wait("more to do"), watch.findings, more=True)
 
 
 def _note(env: Environment, watch: Watch, world: World, judged: Judged, move: Wait, actor: str) -> None:
@@ -63,7 +66,7 @@ def _note(env: Environment, watch: Watch, world: World, judged: Judged, move: Wa
     trouble = judged.reason if judged.verdict is Verdict.ERROR else ""
     changed = set(silent) != set(endpoint.unready) or trouble != endpoint.trouble
     idle = (env.clock.now() - datetime.fromisoformat(endpoint.changed)).total_seconds()
-    if changed or (endpoint.open is not None and idle >= LONGEST_LOOK / 2):
+    if changed or ((silent or endpoint.open is not None) and idle >= LONGEST_LOOK / 2):
         body = {"unready": {str(v): why for v, why in silent.items()}, "trouble": trouble, "waits": move.why}
         record(env, watch, "seen", actor, body)
     elif endpoint.open is None and endpoint.seq != endpoint.checkpoint and not silent:

@@ -1,0 +1,103 @@
+"""The way back that a person asks for: out of a release under way, or from the champion to the version before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from modelcd.domain.policy import Canary
+from modelcd.domain.records import Record
+from modelcd.domain.release import Ask, Release
+from modelcd.domain.rollout import Shift
+from modelcd.environment import Environment
+from modelcd.errors import UnknownName, UsageError
+from modelcd.steps import build
+from modelcd.steps.release import Candidate, ask, drive, open_release, settle, told_of
+from modelcd.steps.tick import Ticked
+from modelcd.steps.watch import Watch
+
+
+def at_once(candidate: Candidate) -> Candidate:
+    """Return *candidate* with the policy of a place without live traffic: everything at once."""
+    return replace(candidate, policy=Canary(shares=(), keep_warm=0.0, warm_up=0))
+
+
+def candidate_of(env: Environment, model: str, version: int) -> Candidate:
+    """Return the proven *version* of *model*; raises `UnknownName`."""
+    builds = build.read_builds(env, model)
+    if version not in builds.proven:
+        raise UnknownName("proven version", str(version), [str(number) for number in builds.proven])
+    return build.candidate_from(model, builds.proven[version])
+
+
+def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int | None, *, id: str) -> Watch:
+    """Ask the release under way to go back, or open one, named *id*, that brings the version before back."""
+    endpoint = Watch(env.stream(model)).refresh(env)
+    if endpoint.open is not None and to is None:
+        return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or "rolled back by hand")
+    target = to if to is not None else endpoint.before
+    if target is None:
+        why = f"{model} has no earlier version in {env.name} to go back to that was not itself taken out"
+        raise UsageError(why, help=f"see: modelcd history {model}; a certain one: modelcd rollback {model} --version N")
+    if target == endpoint.champion:
+        raise UsageError(f"version {target} serves {env.name} already", help="see: modelcd status")
+    if target not in endpoint.champions:
+        why = f"version {target} of {model} never served {env.name}: there is nothing to go back to"
+        raise UsageError(why, help=f"release it as any other: modelcd promote {model} {target} --to {env.name}")
+    candidate = at_once(candidate_of(env, model, target))
+    why = reason or "rolled back by hand"
+    return open_release(env, candidate, release=id, actor=who, reason=why, takes_out=endpoint.champion)
+
+
+def roll_back(
+    env: Environment,
+    watch: Watch,
+    *,
+    actor: str,
+    tell: Callable[[Ticked], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+    revive: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Drive what `begin_rollback` began to its end; returns it as plain values, `safe_after` and `cold` among them.
+
+    *say* is told how long it will take when the version to go back to does not run, and when users are safe.
+    """
+    target = _leads_to(watch.endpoint.releases[-1])
+    cold = not any(i.alive for i in env.runtime.instances(watch.stream) if i.version == target)
+    expected = took_to_start(env.journal.read(watch.stream), target)
+    if cold:
+        before = f"about {expected:.1f} s, as the last time" if expected is not None else "as long as it takes"
+        say(f"version {target} does not run any more; starting it takes {before}")
+    began, safe = env.clock.now(), list[float]()
+
+    def look(ticked: Ticked) -> None:
+        moved = any(isinstance(move, Shift) and move.routing.share(target) == 100 for move in ticked.moves)
+        if moved and not safe:
+            safe.append((env.clock.now() - began).total_seconds())
+            say(f"version {target} serves everything, after {safe[0]:.2f} s")
+        tell(ticked)
+
+    release = drive(env, watch, actor=actor, tell=look, revive=revive)
+    settle(env, watch, actor=actor)
+    return {**told_of(release), "cold": cold, "expected": expected, "safe_after": safe[0] if safe else None}
+
+
+def _leads_to(release: Release) -> int:
+    return release.champion if release.takes_out is None and release.champion is not None else release.version
+
+
+def took_to_start(records: Iterable[Record], version: int) -> float | None:
+    """Return how many seconds *version* took from its newest start until it was ready to serve, if that is known."""
+    began, took = "", None
+    for record in records:
+        entry = record.entry
+        if entry.kind != "intended":
+            continue
+        if entry.body["effect"] == "start" and entry.body["version"] == version:
+            began = entry.at
+        elif began and entry.body["effect"] in ("warm", "rehearse", "shift"):
+            took = (datetime.fromisoformat(entry.at) - datetime.fromisoformat(began)).total_seconds()
+            began = ""
+    return took
