@@ -19,7 +19,7 @@ from modelcd.environments.memory import Memory
 from modelcd.errors import Busy, Rejected, RuntimeFailure
 from modelcd.ports import Build
 from modelcd.steps.release import Candidate, ask, open_release
-from modelcd.steps.tick import tick
+from modelcd.steps.tick import tick, tick_on
 from modelcd.steps.watch import Watch
 
 GUARDS = (
@@ -243,7 +243,7 @@ def test_after_a_rollback_only_the_champion_runs(world: World) -> None:
     world.live(watch)
     world.memory.clock.sleep(5.0)
 
-    tick(world.env, watch, actor="reconciler")
+    tick_on(world.env, watch, actor="reconciler")
 
     assert [i.version for i in world.memory.runtime.instances("production/m")] == [1]
 

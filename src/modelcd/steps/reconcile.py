@@ -11,7 +11,7 @@ from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import Entry
 from modelcd.environment import Environment
 from modelcd.errors import Busy, ModelcdError
-from modelcd.steps.tick import tick
+from modelcd.steps.tick import tick_on
 from modelcd.steps.watch import Watch
 
 ACTOR = "reconciler"
@@ -69,7 +69,7 @@ class Reconciler:
         due = known is None or not 0 <= (now - known).total_seconds() < ALIASES_EVERY
         if due:
             self.aliases[watch.stream] = now
-        tick(env, watch, actor=ACTOR, aliases=due)
+        tick_on(env, watch, actor=ACTOR, aliases=due)
 
     def _left_behind(self, stream: str) -> None:
         """Close a delivery whose driver is gone: it cannot be gone on with, only begun anew."""

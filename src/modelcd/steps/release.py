@@ -14,7 +14,7 @@ from modelcd.domain.routing import Arm, Routing
 from modelcd.domain.verdict import Finding, finding_plain
 from modelcd.environment import Environment
 from modelcd.errors import Busy, CannotTell, ConfigurationError, Conflict, Refused, Rejected, UsageError
-from modelcd.steps.tick import Ticked, tick
+from modelcd.steps.tick import Ticked, tick, tick_on
 from modelcd.steps.watch import Watch, record
 
 TICK_EVERY = 0.25
@@ -181,9 +181,9 @@ def drive(
 
 
 def settle(env: Environment, watch: Watch, *, actor: str) -> None:
-    """Tick once more, so that what nobody needs is let go of; trouble is left to the reconciler."""
+    """Tick on, so that what nobody needs is let go of; trouble is left to the reconciler."""
     try:
-        tick(env, watch, actor=actor, wait=1.0)
+        tick_on(env, watch, actor=actor, wait=1.0)
     except (CannotTell, Busy):
         return
 

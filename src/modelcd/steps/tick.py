@@ -57,6 +57,13 @@ def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0, alias
         return Ticked(watch.endpoint, tuple(moves), Wait("more to do"), watch.findings, more=True)
 
 
+def tick_on(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0, aliases: bool = False) -> Ticked:
+    """Tick until there is something to wait for; raises what `tick` raises."""
+    while (ticked := tick(env, watch, actor=actor, wait=wait, aliases=aliases)).more:
+        aliases = False
+    return ticked
+
+
 def _note(env: Environment, watch: Watch, world: World, judged: Judged, move: Wait, actor: str) -> None:
     """Record what a later look depends on: who is silent since when, that somebody watched; and how things stand."""
     endpoint = watch.endpoint
