@@ -61,15 +61,20 @@ def predict(body: dict, response: Response):
 """
 
 
-def artifact(folder: Path, seed: int) -> Path:
-    """Fit a model and write it as a version's folder; the numbers it has learned differ with *seed*."""
+def artifact(folder: Path, seed: int, linear: bool = False) -> Path:
+    """Fit a model and write it as a version's folder; the numbers it has learned differ with *seed*.
+
+    A *linear* one fails on rows with a gap.
+    """
     from importlib.metadata import version
 
     import pandas as pd
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
 
     rows = pd.DataFrame(np.random.default_rng(seed).random((2000, 2)), columns=list(ROW))
-    fitted = HistGradientBoostingClassifier(max_iter=50).fit(rows, rows["a"] + rows["b"] > 1)
+    model = LogisticRegression() if linear else HistGradientBoostingClassifier(max_iter=50)
+    fitted = model.fit(rows, rows["a"] + rows["b"] > 1)
     folder.mkdir(parents=True)
     joblib.dump(fitted, folder / "model.joblib")
     columns = tuple(Column(name, "double") for name in ROW)
@@ -83,6 +88,12 @@ def artifact(folder: Path, seed: int) -> Path:
 
 def by_modelcd(workspace: Workspace, trained: Path, number: int) -> None:
     """Register what was trained and promote it, as the end of a delivery does."""
+    told = connect(workspace.path).promote(MODEL, proven(workspace, trained, number, Canary(shares=())))
+    assert told["ending"] == "promoted", told
+
+
+def proven(workspace: Workspace, trained: Path, number: int, rollout: Canary) -> int:
+    """Register what was trained, with *rollout* as its policy, and return its version."""
     env = laptop(workspace, "production")
     walk = walk_of(workspace, env, Path.cwd(), "bench", secrets.token_hex(3))
     walk.project = MemoryProject({"train": lambda arguments: _handed_over(trained, Path(str(arguments["out"])))})
@@ -90,7 +101,7 @@ def by_modelcd(workspace: Workspace, trained: Path, number: int) -> None:
         "name": MODEL,
         "training_code": str(number),
         "parameters": {"max_iter": 50},
-        "rollout": to_plain(Canary(shares=())),
+        "rollout": to_plain(rollout),
         "policy_digest": "",
         "acceptance": to_plain(Acceptance()),
         "budgets": {},
@@ -103,7 +114,7 @@ def by_modelcd(workspace: Workspace, trained: Path, number: int) -> None:
         build.open_delivery(walk, reason="", trigger="bench")
         build.train(walk)
         assert walk.version is not None and walk.artifact is not None, "it was registered"
-        proven = {
+        body = {
             "version": walk.version.number,
             "digest": walk.version.digest,
             "artifact": str(walk.artifact),
@@ -112,11 +123,10 @@ def by_modelcd(workspace: Workspace, trained: Path, number: int) -> None:
             "policy": walk.spec["rollout"],
             "findings": [],
         }
-        walk.record("proven", proven)
+        walk.record("proven", body)
         walk.record("accepted", {"version": walk.version.number})
         build.close_delivery(walk, "proven", "")
-    told = connect(workspace.path).promote(MODEL, walk.version.number)
-    assert told["ending"] == "promoted", told
+    return walk.version.number
 
 
 def _handed_over(trained: Path, out: Path) -> dict[str, object]:

@@ -404,6 +404,7 @@ def release_plain(release: Release) -> Plain:
         "failed": release.exposed.failures,
         "rescued": release.exposed.rescued,
         "judgement": dict(release.judgement),
+        "evidence": [dict(finding) for finding in release.evidence],
         "way_back": release.way_back,
         "back_in": release.back_in,
         "crashes": release.crashes,

@@ -106,6 +106,8 @@ def _served(model: str, environment: str, moment: datetime, as_json: bool) -> No
                 why = release["why"] or release["judgement"].get("reason", "")
                 told = f"version {release['version']} by {release['by']} ({release['reason']})"
                 click.echo(f"{'':12} {what} release {release['release']}: {told}\n{'':14} {why}")
+                for finding in (*release["evidence"], *release["judgement"].get("findings", [])):
+                    click.echo(f"{'':14} {finding['name']}: {finding['verdict']}: {finding['reason']}")
 
 
 def _time(text: str) -> datetime:
@@ -209,6 +211,9 @@ def explain(release: str, as_json: bool) -> None:
             f"\n  {found['requests']:,} requests were given to version {found['version']}; {found['failed']:,} failed,"
             f" {found['rescued']:,} of them were answered by version {found['champion']}, {seen:,} failed for users."
         )
+    if found["way_back"] is not None:
+        took = f"; gone in earnest, it took {found['back_in']:.2f} s" if found["back_in"] is not None else ""
+        click.echo(f"  The way back was rehearsed in {found['way_back']:.2f} s{took}.")
     if found["last_error"]:
         click.echo(f"  Its last error: {found['last_error'].splitlines()[0]}")
     if found["ending"] == "rolled back":

@@ -74,6 +74,7 @@ class Release:
     reason: str
     opened: str
     takes_out: int | None = None
+    evidence: tuple[Mapping[str, Any], ...] = ()
     intent: Mapping[str, Any] = field(default_factory=dict)
     step: int = -1
     step_since: str = ""
@@ -142,6 +143,7 @@ class Endpoint:
     held_in: str = ""
     unready: Mapping[int, float] = field(default_factory=dict)
     trouble: str = ""
+    asks: str = ""
     restarts: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     checkpoint: int = 0
 
@@ -223,7 +225,7 @@ def _apply(endpoint: Endpoint, record: Record) -> Endpoint:
             return _update(endpoint, release, **_observed(release, entry.at, body))
         case "seen":
             unready = {int(v): endpoint.unready.get(int(v), endpoint.awake) for v in body["unready"]}
-            return replace(endpoint, unready=unready, trouble=str(body["trouble"]))
+            return replace(endpoint, unready=unready, trouble=str(body["trouble"]), asks=str(body["asks"]))
         case "asked":
             return _asked(endpoint, release, entry.at, entry.actor, body)
         case "closed":
@@ -252,6 +254,7 @@ def _opened(endpoint: Endpoint, record: Record) -> Release:
         reason=str(body.get("reason", "")),
         opened=record.entry.at,
         takes_out=body.get("takes_out"),
+        evidence=tuple(body.get("evidence", ())),
         warm_up=str(body.get("warm_up", "")),
         opened_awake=endpoint.awake,
     )

@@ -60,7 +60,7 @@ def _what(kind: str, actor: str, body: Mapping[str, Any]) -> str:
             return f"repaired by {actor}: {body['what']}"
         case "seen":
             silent = [f"version {version} does not answer: {why}" for version, why in body["unready"].items()]
-            return "; ".join([*silent, str(body["trouble"])] if body["trouble"] else silent)
+            return "; ".join([*silent, *(str(body[name]) for name in ("trouble", "asks") if body[name])])
         case "closed":
             return str(body["ending"])
         case _:
@@ -86,3 +86,19 @@ def _done(body: Mapping[str, Any]) -> str:
 def shares(routing: Routing) -> str:
     """Say who gets how much of the traffic."""
     return ", ".join(f"version {arm.version} gets {arm.share:g} %" for arm in routing.arms if arm.share)
+
+
+def news(record: Record) -> tuple[str, str] | None:
+    """Return subject and text for people when *record* is worth telling: endings, repairs, trouble, questions."""
+    entry, body = record.entry, record.entry.body
+    match entry.kind:
+        case "closed" if "ending" in body:
+            return f"{record.stream}: release {entry.release} {body['ending']}", str(body["reason"])
+        case "repaired":
+            return f"{record.stream}: put right", str(body["what"])
+        case "failed":
+            return f"{record.stream}: could not {body['effect']}", f"{body['error']}\n{body['help']}".strip()
+        case "seen" if what := _what(entry.kind, entry.actor, body):
+            return f"{record.stream}: {'a person must decide' if body['asks'] else 'trouble'}", what
+        case _:
+            return None

@@ -71,10 +71,11 @@ def _note(env: Environment, watch: Watch, world: World, judged: Judged, move: Wa
         return
     silent = {v: world.ready[v] for v in _serving(endpoint) if world.ready.get(v)}
     trouble = judged.reason if judged.verdict is Verdict.ERROR else ""
-    changed = set(silent) != set(endpoint.unready) or trouble != endpoint.trouble
+    asks = move.why if move.asks and endpoint.open is not None and not (endpoint.failures or endpoint.held) else ""
+    changed = set(silent) != set(endpoint.unready) or trouble != endpoint.trouble or bool(asks) != bool(endpoint.asks)
     idle = (env.clock.now() - datetime.fromisoformat(endpoint.changed)).total_seconds()
     if changed or ((silent or endpoint.open is not None) and idle >= LONGEST_LOOK / 2):
-        body = {"unready": {str(v): why for v, why in silent.items()}, "trouble": trouble, "waits": move.why}
+        body = {"unready": {str(v): why for v, why in silent.items()}, "trouble": trouble, "asks": asks}
         record(env, watch, "seen", actor, body)
     elif endpoint.open is None and endpoint.seq != endpoint.checkpoint and not silent:
         record(env, watch, "checkpoint", actor, summary(endpoint))
