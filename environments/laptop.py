@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from modelcd.adapters.children import ChildProject, ChildSuccesses
 from modelcd.adapters.http import HttpScoring
 from modelcd.adapters.journal import SqlJournal
 from modelcd.adapters.mlflow import MlflowRegistry
+from modelcd.adapters.notices import Notices
 from modelcd.adapters.predictions import SpoolPredictions
 from modelcd.adapters.processes import ProcessRuntime
 from modelcd.adapters.system import SystemClock
@@ -41,6 +43,11 @@ def laptop(workspace: Workspace, name: str) -> Environment:
         successes=ChildSuccesses(),
         clock=SystemClock(),
     )
+
+
+def notices(workspace: Workspace) -> Notices:
+    """Return who tells people: a file of the workspace, and the services that `MODELCD_NOTIFY` names by their URLs."""
+    return Notices(workspace.path / "notices.log", os.environ.get("MODELCD_NOTIFY", "").split())
 
 
 def walk_of(workspace: Workspace, env: Environment, project: Path, actor: str, delivery: str) -> Walk:

@@ -15,9 +15,10 @@ import uvicorn
 
 from modelcd.api.app import application
 from modelcd.control import ENVIRONMENTS, Control
-from modelcd.environments.laptop import laptop
+from modelcd.environments.laptop import laptop, notices
 from modelcd.environments.services import Services
 from modelcd.errors import ModelcdError
+from modelcd.steps.announce import Announcer
 from modelcd.steps.reconcile import Reconciler
 from modelcd.workspace import Workspace, open_workspace
 
@@ -37,12 +38,15 @@ def say(text: str) -> None:
 
 def reconcile(workspace: Workspace, stop: threading.Event) -> None:
     """Keep every endpoint as it is wanted until *stop* is set."""
-    reconciler = Reconciler({name: laptop(workspace, name) for name in ENVIRONMENTS}, say)
+    environments = {name: laptop(workspace, name) for name in ENVIRONMENTS}
+    reconciler, env = Reconciler(environments, say), environments["production"]
+    announcer = Announcer(env.journal, notices(workspace), env.clock)
     while not stop.wait(ROUND_EVERY):
-        try:
-            reconciler.round()
-        except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
-            say(_told(error))
+        for work in (reconciler.round, announcer.round):
+            try:
+                work()
+            except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
+                say(_told(error))
 
 
 def revive(workspace: Workspace, stop: threading.Event) -> None:
