@@ -293,7 +293,7 @@ class Control:
     def verify(self) -> list[str]:
         """Check the hash chain of every stream; returns a sentence for each that does not hold."""
         journal = self._journal
-        return [trouble for stream in journal.streams() if (trouble := broken(journal.read(stream)))]
+        return [trouble for stream in journal.heads() if (trouble := broken(journal.read(stream)))]
 
     def services(self) -> Plain:
         """Return which services live, and where they answer."""
@@ -328,7 +328,7 @@ class Control:
     def _endpoints(self, at: datetime | None = None) -> list[Endpoint]:
         """Return every endpoint, as it is or as it was at the moment *at*."""
         journal = self._journal
-        streams = [s for s in journal.streams() if not s.startswith("builds/")]
+        streams = [s for s in journal.heads() if not s.startswith("builds/")]
         return [fold(Endpoint(stream), until(journal.read(stream), at)) for stream in streams]
 
     def _builds(self, model: str) -> Builds:
@@ -336,7 +336,7 @@ class Control:
         return fold_builds(Builds(stream), self._journal.read(stream))
 
     def _models(self) -> list[str]:
-        return sorted({stream.split("/", 1)[1] for stream in self._journal.streams()})
+        return sorted({stream.split("/", 1)[1] for stream in self._journal.heads()})
 
     def _known(self, model: str, environment: str) -> None:
         if environment and environment not in ENVIRONMENTS:

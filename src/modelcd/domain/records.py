@@ -32,6 +32,24 @@ class Record:
     digest: str
 
 
+CHECKPOINT = "checkpoint"
+"""The kind of a record that holds the fold of all records before it, so that a reader may begin with it."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a stream: number and digest of its newest record, and its newest record of kind `CHECKPOINT`."""
+
+    seq: int
+    digest: str
+    checkpoint: Record | None = None
+
+    def behind(self, records: Sequence[Record]) -> Head:
+        """Return the head after *records* were appended."""
+        newest = next((r for r in reversed(records) if r.entry.kind == CHECKPOINT), self.checkpoint)
+        return Head(records[-1].seq, records[-1].digest, newest) if records else self
+
+
 def seal(stream: str, seq: int, entry: Entry, previous: str) -> Record:
     """Put *entry* at its place; `digest` is sha256 over its canonical JSON and the digest before it."""
     text = json.dumps(
