@@ -139,8 +139,7 @@ class SqlJournal:
             return {}
         with self._store.reading() as connection:
             rows = connection.execute(_ENDS, {"prefix": prefix, "length": len(prefix)}).all()
-        # A checkpoint that its head names and that is not there is no checkpoint: its reader begins at the beginning.
-        return {row[0]: Head(row[1], row[2], None if row[3] is None else _record(row[3:])) for row in rows}
+        return {row[0]: Head(row[1], row[2], _checkpoint(row[3:])) for row in rows}
 
     def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
         """Hold *stream* among all who share the database; raises `Busy`, saying who has it."""
@@ -218,6 +217,14 @@ def _row(record: Record) -> dict[str, object]:
         "previous": record.previous,
         "digest": record.digest,
     }
+
+
+def _checkpoint(row: Sequence[Any]) -> Record | None:
+    # One that is not there, or not as it was, is none: who begins at the beginning instead will come upon it.
+    try:
+        return None if row[0] is None else _record(row)
+    except Tampered:
+        return None
 
 
 def _record(row: Sequence[Any]) -> Record:

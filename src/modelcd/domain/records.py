@@ -76,6 +76,32 @@ def broken(records: Iterable[Record]) -> str:
     return ""
 
 
+def astray(stream: str, before: Head | None, records: Sequence[Record], after: Head | None) -> str:
+    """Say where one whole stream does not agree with its head, in a sentence; empty when it does.
+
+    The head was read *before* and *after* its *records*, because somebody may have written meanwhile.
+    """
+    if trouble := broken(records):
+        return trouble
+    number, newest = (before.seq if before else 0), (after.seq if after else 0)
+    if len(records) < number:
+        return f"{stream}: the newest {number - len(records)} of its {number} records are missing"
+    if len(records) > newest:
+        return f"{stream}: its head names record {newest}, and there are records behind it"
+    if before and before != Head(0, "").behind(records[:number]):
+        return f"{stream}: its head was changed and does not belong to its records"
+    return ""
+
+
+def rewritten(stream: str, seq: int, digest: str, records: Sequence[Record]) -> str:
+    """Say whether record *seq* is not the one whose *digest* was noted elsewhere, in a sentence; empty when it is."""
+    if len(records) < seq:
+        return f"{stream}: record {seq} was noted elsewhere and is missing; there are {len(records)} records"
+    if records[seq - 1].digest != digest:
+        return f"{stream}: record {seq} is not the one that was noted elsewhere: this history was written anew"
+    return ""
+
+
 def until(records: Sequence[Record], moment: datetime | None) -> Sequence[Record]:
     """Return the *records* that were written by *moment*, in order; all of them without one.
 
