@@ -33,11 +33,10 @@ def projects(workspace: Workspace) -> dict[str, str]:
     """Return the newest project folder of each model that was ever delivered, as far as it is still there."""
     journal = SqlJournal(workspace.journal)
     found = {}
-    for stream in journal.streams():
-        if stream.startswith("builds/"):
-            deliveries = fold_builds(Builds(stream), journal.read(stream)).deliveries
-            if deliveries and Path(deliveries[-1].project, "pipeline.py").is_file():
-                found[stream.removeprefix("builds/")] = deliveries[-1].project
+    for stream in journal.heads("builds/"):
+        deliveries = fold_builds(Builds(stream), journal.read(stream)).deliveries
+        if deliveries and Path(deliveries[-1].project, "pipeline.py").is_file():
+            found[stream.removeprefix("builds/")] = deliveries[-1].project
     return found
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
-from modelcd.domain.records import broken, until
+from modelcd.domain.records import Head, astray, rewritten, until
 from modelcd.domain.release import Ask, Endpoint, Release, fold
 from modelcd.domain.story import timeline
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, ModelcdError, RowsRefused, UnknownName, UsageError
+from modelcd.errors import CannotTell, ModelcdError, RowsRefused, Tampered, UnknownName, UsageError
 from modelcd.ports import Journal, Label
 from modelcd.workspace import Workspace, actor, open_workspace
 
@@ -303,10 +303,27 @@ class Control:
                     return str(said["error"])
         return ""
 
-    def verify(self) -> list[str]:
-        """Check the hash chain of every stream; returns a sentence for each that does not hold."""
-        journal = self._journal
-        return [trouble for stream in journal.streams() if (trouble := broken(journal.read(stream)))]
+    def heads(self) -> dict[str, Plain]:
+        """Return number and digest of the newest record of each stream: who keeps them elsewhere can `verify` later."""
+        return {stream: {"seq": head.seq, "digest": head.digest} for stream, head in self._journal.heads().items()}
+
+    def verify(self, against: Mapping[str, Plain] | None = None) -> list[str]:
+        """Check every stream, also *against* what `heads` once returned; gives a sentence for each that does not hold.
+
+        A history that was written anew, heads and all, is whole in itself: it shows only against what was kept.
+        """
+        heads, noted = self._journal.heads(), against or {}
+        found = [self._astray(stream, heads.get(stream), noted.get(stream)) for stream in sorted({*heads, *noted})]
+        return [trouble for trouble in found if trouble]
+
+    def _astray(self, stream: str, head: Head | None, noted: Plain | None) -> str:
+        try:
+            records = self._journal.read(stream)
+        except Tampered as error:
+            return error.message
+        after = head if head and len(records) == head.seq else self._journal.heads(stream).get(stream)
+        trouble = astray(stream, head, records, after)
+        return trouble or (rewritten(stream, noted["seq"], noted["digest"], records) if noted else "")
 
     def services(self) -> Plain:
         """Return which services live, and where they answer."""
@@ -341,7 +358,7 @@ class Control:
     def _endpoints(self, at: datetime | None = None) -> list[Endpoint]:
         """Return every endpoint, as it is or as it was at the moment *at*."""
         journal = self._journal
-        streams = [s for s in journal.streams() if not s.startswith("builds/")]
+        streams = [s for s in journal.heads() if not s.startswith("builds/")]
         return [fold(Endpoint(stream), until(journal.read(stream), at)) for stream in streams]
 
     def _builds(self, model: str) -> Builds:
@@ -349,7 +366,7 @@ class Control:
         return fold_builds(Builds(stream), self._journal.read(stream))
 
     def _models(self) -> list[str]:
-        return sorted({stream.split("/", 1)[1] for stream in self._journal.streams()})
+        return sorted({stream.split("/", 1)[1] for stream in self._journal.heads()})
 
     def _known(self, model: str, environment: str) -> None:
         if environment and environment not in ENVIRONMENTS:

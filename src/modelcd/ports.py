@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelcd.domain.records import Entry, Record
+from modelcd.domain.records import Entry, Head, Record
 from modelcd.domain.routing import Abilities, Routing
 from modelcd.domain.samples import Counters
 from modelcd.domain.versions import Lineage, ModelVersion
@@ -35,14 +35,18 @@ class Journal(Protocol):
         """
         ...
 
-    def streams(self) -> list[str]:
-        """Return the names of all streams, sorted."""
+    def heads(self, prefix: str = "") -> Mapping[str, Head]:
+        """Return the ends of all streams whose names begin with *prefix*, in the order of their names.
+
+        Costs what it returns, however long the streams are.
+        """
         ...
 
     def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
         """Hold *stream* for one tick; raises `Busy` when another holder does not leave within *wait* seconds.
 
-        The hold ends with the process that has it, however that ends.
+        The hold ends with the process that has it, however that ends, and goes over to who has waited for seconds
+        without a sign of life from it.  Who lost a hold is not told: what it writes afterwards is a `Conflict`.
         """
         ...
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from modelcd.adapters.sealing import sealed
 from modelcd.adapters.truths import first_of, settled
-from modelcd.domain.records import Entry, Record
+from modelcd.domain.records import Entry, Head, Record
 from modelcd.domain.versions import ModelVersion
 from modelcd.errors import Busy, CannotTell, Conflict, NotReady, RowsRefused, RuntimeFailure, UnknownName
 from modelcd.ports import Build, Instance, Label, Labelled, Receipt, Scores, Unit
@@ -62,6 +62,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._records: dict[str, list[Record]] = {}
+        self._heads: dict[str, Head] = {}
         self._holds: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -82,12 +83,13 @@ class MemoryJournal:
             records = sealed(stream, expected, known[-1].digest if known else "", entries)
             if records:
                 self._records[stream] = [*known, *records]
+                self._heads[stream] = self._heads.get(stream, Head(0, "")).behind(records)
             return records
 
-    def streams(self) -> list[str]:
-        """Return the names of all streams, sorted."""
+    def heads(self, prefix: str = "") -> dict[str, Head]:
+        """Return the ends of the streams whose names begin with *prefix*, in the order of their names."""
         with self._lock:
-            return sorted(self._records)
+            return {stream: self._heads[stream] for stream in sorted(self._heads) if stream.startswith(prefix)}
 
     def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
         """Hold *stream* among the threads of this process; raises `Busy`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,17 +39,27 @@ class Database:
     """The file *path* with *tables*; made when it is first written to.  One per adapter, kept as long as it.
 
     *what* names it in messages, *fails* is what cannot be done raises, *patience* is how long, in seconds, a writer
-    waits for another one.  A file of a newer *format* raises `ConfigurationError`.
+    waits for another one.  A file of a newer *format* raises `ConfigurationError`, one of an older format is brought
+    to this one by *upgrade*, which gets a connection and that format.
     """
 
     def __init__(
-        self, path: Path, tables: MetaData, *, what: str, fails: type[CannotTell], format: int, patience: float = 10.0
+        self,
+        path: Path,
+        tables: MetaData,
+        *,
+        what: str,
+        fails: type[CannotTell],
+        format: int,
+        upgrade: Callable[[Connection, int], None] | None = None,
+        patience: float = 10.0,
     ) -> None:
         self.path = path
         self._tables = tables
         self._what = what
         self._fails = fails
         self._format = format
+        self._upgrade = upgrade
         self._patience = patience
         self._engine: Engine | None = None
         self._opening = threading.Lock()
@@ -105,7 +115,7 @@ class Database:
         except OSError as error:
             raise self._fails(f"{self._what} {self.path}: {error}", help="make its folder writable") from error
         with engine.connect() as connection:
-            if self._made_by(connection) is None:
+            if self._behind(self._made_by(connection)):
                 lock = self.path.with_name(self.path.name + ".setup.lock")
                 with held(lock, f"{self._what} {self.path}", self._patience, self._fails):
                     self._make(connection)
@@ -117,6 +127,9 @@ class Database:
                 help="use that modelcd, or name another workspace",
             )
 
+    def _behind(self, made_by: int | None) -> bool:
+        return made_by is None or (self._upgrade is not None and made_by < self._format)
+
     def _made_by(self, connection: Connection) -> int | None:
         found = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'meta'").first()
         if found is None:
@@ -127,10 +140,13 @@ class Database:
     def _make(self, connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         with _transaction(connection, "BEGIN IMMEDIATE"):
-            _OURS.create_all(connection)
-            self._tables.create_all(connection)
-            if self._made_by(connection) is None:
+            made_by = self._made_by(connection)
+            if made_by is None:
+                _OURS.create_all(connection)
+                self._tables.create_all(connection)
                 connection.execute(_META.insert().values(key="format", value=self._format))
+            elif self._upgrade is not None and made_by < self._format:
+                self._upgrade(connection, made_by)
 
 
 def _settings(connection: sqlite3.Connection, _: object) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -232,19 +233,39 @@ def _delivery(found: dict[str, Any]) -> None:
 
 
 @click.command(cls=Taught)
+@click.option("--against", type=click.File(), metavar="FILE", help="What --json printed earlier, kept elsewhere.")
 @JSON
-def verify(as_json: bool) -> None:
+def verify(against: TextIO | None, as_json: bool) -> None:
     """Check that no record of the journal was changed, removed or reordered.
 
     \b
     modelcd verify
+    modelcd verify --json > heads.json          keep that file where nobody rewrites it, then later:
+    modelcd verify --against heads.json         finds a history that was written anew, too
     """
-    troubles = _control().verify()
+    noted = _noted(against) if against else None
+    control = _control()
+    heads = control.heads()
+    troubles = control.verify(noted)
+    records = sum(head["seq"] for head in heads.values())
     if as_json:
-        emit({"whole": not troubles, "troubles": troubles})
+        emit({"whole": not troubles, "troubles": troubles, "records": records, "streams": heads})
         sys.exit(1 if troubles else 0)
     for trouble in troubles:
         click.echo(trouble)
     if not troubles:
-        click.echo("the journal is whole")
+        kept = f"; {len(noted)} heads are as they were noted" if noted is not None else ""
+        click.echo(f"the journal is whole: {records:,} records in {len(heads):,} streams{kept}")
     sys.exit(1 if troubles else 0)
+
+
+def _noted(file: TextIO) -> dict[str, Any]:
+    try:
+        noted = json.load(file)["streams"]
+        if not all(int(head["seq"]) > 0 and isinstance(head["digest"], str) for head in noted.values()):
+            raise ValueError("a head has a number above 0 and a digest")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{file.name} is not what modelcd verify --json prints: {error}", help="modelcd verify --json > FILE"
+        ) from error
+    return dict(noted)

@@ -32,6 +32,24 @@ class Record:
     digest: str
 
 
+CHECKPOINT = "checkpoint"
+"""The kind of a record that holds the fold of all records before it, so that a reader may begin with it."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a stream: number and digest of its newest record, and its newest record of kind `CHECKPOINT`."""
+
+    seq: int
+    digest: str
+    checkpoint: Record | None = None
+
+    def behind(self, records: Sequence[Record]) -> Head:
+        """Return the head after *records* were appended."""
+        newest = next((r for r in reversed(records) if r.entry.kind == CHECKPOINT), self.checkpoint)
+        return Head(records[-1].seq, records[-1].digest, newest) if records else self
+
+
 def seal(stream: str, seq: int, entry: Entry, previous: str) -> Record:
     """Put *entry* at its place; `digest` is sha256 over its canonical JSON and the digest before it."""
     text = json.dumps(
@@ -55,6 +73,32 @@ def broken(records: Iterable[Record]) -> str:
         if seal(record.stream, record.seq, record.entry, record.previous).digest != record.digest:
             return f"{record.stream}: record {record.seq} was changed after it was written"
         previous, expected = record.digest, expected + 1
+    return ""
+
+
+def astray(stream: str, before: Head | None, records: Sequence[Record], after: Head | None) -> str:
+    """Say where one whole stream does not agree with its head, in a sentence; empty when it does.
+
+    The head was read *before* and *after* its *records*, because somebody may have written meanwhile.
+    """
+    if trouble := broken(records):
+        return trouble
+    number, newest = (before.seq if before else 0), (after.seq if after else 0)
+    if len(records) < number:
+        return f"{stream}: the newest {number - len(records)} of its {number} records are missing"
+    if len(records) > newest:
+        return f"{stream}: its head names record {newest}, and there are records behind it"
+    if before and before != Head(0, "").behind(records[:number]):
+        return f"{stream}: its head was changed and does not belong to its records"
+    return ""
+
+
+def rewritten(stream: str, seq: int, digest: str, records: Sequence[Record]) -> str:
+    """Say whether record *seq* is not the one whose *digest* was noted elsewhere, in a sentence; empty when it is."""
+    if len(records) < seq:
+        return f"{stream}: record {seq} was noted elsewhere and is missing; there are {len(records)} records"
+    if records[seq - 1].digest != digest:
+        return f"{stream}: record {seq} is not the one that was noted elsewhere: this history was written anew"
     return ""
 
 

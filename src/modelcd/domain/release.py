@@ -387,6 +387,7 @@ def summary(endpoint: Endpoint) -> dict[str, Any]:
         "held": endpoint.held,
         "held_since": endpoint.held_since,
         "trouble": endpoint.trouble,
+        "releases": [release.id for release in endpoint.releases],
     }
 
 

@@ -39,7 +39,7 @@ class Reconciler:
     def round(self) -> None:
         """Look at every endpoint once."""
         journal = next(iter(self.environments.values())).journal
-        for stream in journal.streams():
+        for stream in journal.heads():
             place = stream.split("/", 1)[0]
             if place == BUILDS:
                 self._guarded(stream, partial(self._left_behind, stream))

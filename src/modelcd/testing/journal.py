@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from modelcd.domain.records import Entry, broken
+from modelcd.domain.records import CHECKPOINT, Entry, Head, broken
 from modelcd.errors import Busy, Conflict, JournalError, UsageError
 from modelcd.ports import Journal
 
@@ -26,7 +27,7 @@ class JournalContract:
         assert journal.read(STREAM) == []
 
     def test_a_journal_without_records_has_no_streams(self, journal: Journal) -> None:
-        assert journal.streams() == []
+        assert journal.heads() == {}
 
     def test_what_was_appended_is_read_back(self, journal: Journal) -> None:
         written = journal.append(STREAM, 0, [entry(share=5, why="naïve – ☂", deep={"a": [1, None, 2.5]})])
@@ -106,7 +107,48 @@ class JournalContract:
         for stream in ("staging/b", "production/b", "staging/a"):
             journal.append(stream, 0, [entry()])
 
-        assert journal.streams() == ["production/b", "staging/a", "staging/b"]
+        assert list(journal.heads()) == ["production/b", "staging/a", "staging/b"]
+
+    def test_names_are_in_the_order_of_their_characters_in_any_language(self, journal: Journal) -> None:
+        names = ["Z", "a", "b-", "b/a", "b_a", "ba", "z", "é", "☂", "𝄞"]
+        for stream in reversed(names):
+            journal.append(stream, 0, [entry()])
+
+        assert list(journal.heads()) == names
+
+    def test_the_head_is_the_newest_record(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry(), entry()])
+        newest = journal.append(STREAM, 2, [entry()])[-1]
+
+        assert journal.heads() == {STREAM: Head(3, newest.digest)}
+
+    def test_only_heads_of_streams_that_begin_alike_are_told(self, journal: Journal) -> None:
+        for stream in ("builds/a", "builds/b%", "builds/b_", "builds_c", "Builds/a", "production/builds/a"):
+            journal.append(stream, 0, [entry()])
+
+        assert list(journal.heads("builds/")) == ["builds/a", "builds/b%", "builds/b_"]
+        assert list(journal.heads("builds/b_")) == ["builds/b_"]
+
+    def test_the_head_has_the_newest_checkpoint(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry(), entry(CHECKPOINT, n=1)])
+        second = journal.append(STREAM, 2, [entry(CHECKPOINT, n=2), entry()])[0]
+        journal.append(STREAM, 4, [entry()])
+        journal.append("production/other", 0, [entry(CHECKPOINT, n=3)])
+
+        assert journal.heads()[STREAM].checkpoint == second
+
+    def test_a_refused_writer_does_not_move_the_head(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [entry()])
+        before = journal.heads()
+        with pytest.raises(Conflict):
+            journal.append(STREAM, 0, [entry(CHECKPOINT)])
+
+        assert journal.heads() == before
+
+    def test_no_entries_make_no_stream(self, journal: Journal) -> None:
+        journal.append(STREAM, 0, [])
+
+        assert journal.heads() == {}
 
     def test_of_writers_at_the_same_place_one_wins(self, journal: Journal) -> None:
         outcomes: list[str] = []
@@ -127,6 +169,22 @@ class JournalContract:
             writer.join()
 
         assert sorted(outcomes) == ["Conflict", "Conflict", "Conflict", "written"]
+
+    def test_of_writers_in_many_threads_none_loses_a_record(self, journal: Journal) -> None:
+        def write(_: int) -> None:
+            for _ in range(10):
+                while True:
+                    try:
+                        journal.append(STREAM, len(journal.read(STREAM)), [entry()])
+                        break
+                    except Conflict:
+                        continue
+
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(write, range(3)))
+
+        records = journal.read(STREAM)
+        assert (len(records), broken(records), journal.heads()[STREAM].seq) == (30, "", 30)
 
     def test_a_held_stream_is_busy(self, journal: Journal) -> None:
         with journal.exclusive(STREAM), pytest.raises(Busy), journal.exclusive(STREAM):
