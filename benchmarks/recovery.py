@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import statistics
 import subprocess
@@ -128,8 +127,8 @@ def of_a_breach(workspace: Workspace, version: int, users: Users) -> tuple[float
 
 def _drive(workspace: Workspace, version: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "modelcd.cli", "--workspace", str(workspace.path), "promote", MODEL, str(version)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([*command, "--again", "bench"], env={**os.environ}, **quiet)
+    nobody = subprocess.DEVNULL
+    return subprocess.Popen([*command, "--again", "bench"], stdout=nobody, stderr=nobody)
 
 
 def _line(control: Any) -> dict[str, Any]:
@@ -142,9 +141,8 @@ def _at(record: Record) -> float:
 
 def _next(workspace: Workspace, wanted: Any) -> Record:
     journal = laptop(workspace, "production").journal
-    found: list[Record] = []
-    _until(lambda: bool(found.extend(r for r in journal.read(STREAM) if wanted(r)) or found), "the next record")
-    return found[0]
+    _until(lambda: any(wanted(r) for r in journal.read(STREAM)), "the next record")
+    return next(r for r in journal.read(STREAM) if wanted(r))
 
 
 def _until(true: Any, what: str) -> None:

@@ -19,12 +19,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from modelcd.domain.delivery import Builds, fold_builds, stream_of
-from modelcd.domain.records import Head, astray, rewritten, until
-from modelcd.domain.release import Ask, Endpoint, Release, fold
+from modelcd.domain.delivery import Delivery
+from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.story import timeline
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, ModelcdError, RowsRefused, Tampered, UnknownName, UsageError
+from modelcd.errors import CannotTell, ModelcdError, RowsRefused, UnknownName, UsageError
+from modelcd.history import History
 from modelcd.ports import Journal, Label
 from modelcd.workspace import Workspace, actor, open_workspace
 
@@ -162,12 +162,7 @@ class Control:
     def log(self, model: str, version: int, environment: str = "production", lines: int = 50) -> str:
         """Return the newest *lines* that *version* printed in *environment*, also after it ended."""
         self._known(model, environment)
-        known = {
-            release.version
-            for endpoint in self._endpoints()
-            if endpoint.model == model
-            for release in endpoint.releases
-        }
+        known = {release.version for e in self._history.endpoints(model) for release in e.releases}
         if version not in known:
             raise UnknownName("version", str(version), [str(number) for number in known])
         env = self._environment(environment)
@@ -179,7 +174,7 @@ class Control:
 
         ended = Services(self.workspace).down()
         runtime = self._environment("production").runtime
-        places = {instance.place for instance in runtime.instances()} | {e.stream for e in self._endpoints()}
+        places = {instance.place for instance in runtime.instances()} | {e.stream for e in self._history.standing()}
         for place in sorted(places):
             # Without a gateway no further tick gets so far as to start anything; one under way may have.
             with self._journal.exclusive(place, 30.0):
@@ -197,9 +192,9 @@ class Control:
 
     def status(self, model: str = "") -> list[Plain]:
         """Return what serves where, since when, and what is under way; raises `UnknownName`."""
-        endpoints = [e for e in self._endpoints() if not model or e.model == model]
-        if model and not endpoints and model not in self._models():
-            raise UnknownName("model", model, self._models())
+        endpoints = self._history.standing(model)
+        if model and not endpoints and model not in (models := self._history.models()):
+            raise UnknownName("model", model, models)
         return [self._status(endpoint) for endpoint in endpoints]
 
     def history(self, model: str, environment: str = "") -> list[Plain]:
@@ -207,12 +202,12 @@ class Control:
         self._known(model, environment)
         lines = [
             release_plain(release)
-            for endpoint in self._endpoints()
-            if endpoint.model == model and environment in ("", endpoint.environment)
+            for endpoint in self._history.endpoints(model)
+            if environment in ("", endpoint.environment)
             for release in endpoint.releases
         ]
         if not environment:
-            lines += [delivery_plain(delivery) for delivery in self._builds(model).deliveries]
+            lines += [delivery_plain(delivery) for delivery in self._history.builds(model).deliveries]
         return sorted(lines, key=lambda line: str(line["opened"]), reverse=True)
 
     def serving(self, model: str, at: datetime, environment: str = "") -> list[Plain]:
@@ -224,15 +219,15 @@ class Control:
         self._known(model, environment)
         return [
             _serving(endpoint, self._status(endpoint))
-            for endpoint in self._endpoints(at)
-            if endpoint.model == model and environment in ("", endpoint.environment) and endpoint.seq
+            for endpoint in self._history.endpoints(model, at)
+            if environment in ("", endpoint.environment) and endpoint.seq
         ]
 
     def versions(self, model: str) -> list[Plain]:
         """Return the versions of *model*, newest first, with where each serves."""
         self._known(model, "")
-        builds = self._builds(model)
-        serving = {e.environment: e.champion for e in self._endpoints() if e.model == model}
+        builds = self._history.builds(model)
+        serving = {e.environment: e.champion for e in self._history.standing(model)}
         return [
             {
                 **{key: body[key] for key in ("digest", "data", "code", "commit", "rows", "from", "until")},
@@ -248,7 +243,7 @@ class Control:
     def diff(self, model: str, old: int, new: int) -> Plain:
         """Return what is different between two versions: code, data, toolchain, what the gates said."""
         self._known(model, "")
-        builds = self._builds(model)
+        builds = self._history.builds(model)
         for number in (old, new):
             if number not in builds.built:
                 raise UnknownName("version", str(number), [str(known) for known in builds.built])
@@ -278,20 +273,12 @@ class Control:
 
         Raises `UnknownName`.
         """
-        known: list[str] = []
-        for endpoint in self._endpoints():
-            found = endpoint.release(prefix)
-            if found is not None:
-                moments = timeline(self._journal.read(endpoint.stream), found.id)
-                told = {**release_plain(found), "timeline": [asdict(moment) for moment in moments]}
-                return {**told, "last_error": self._last_error(endpoint, found) if found.exposed.failures else ""}
-            known += [release.id for release in endpoint.releases]
-        for model in self._models():
-            for delivery in self._builds(model).deliveries:
-                if delivery.id.startswith(prefix):
-                    return {**delivery_plain(delivery), "model": model}
-                known.append(delivery.id)
-        raise UnknownName("release", prefix, known)
+        where, found = self._history.find(prefix)
+        if isinstance(where, str) or isinstance(found, Delivery):
+            return {**delivery_plain(found), "model": where}
+        moments = timeline(self._journal.read(where.stream), found.id)
+        told = {**release_plain(found), "timeline": [asdict(moment) for moment in moments]}
+        return {**told, "last_error": self._last_error(where, found) if found.exposed.failures else ""}
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:
         """Return what the version said of the last request it failed at, if its log still has it and it is ours."""
@@ -312,18 +299,7 @@ class Control:
 
         A history that was written anew, heads and all, is whole in itself: it shows only against what was kept.
         """
-        heads, noted = self._journal.heads(), against or {}
-        found = [self._astray(stream, heads.get(stream), noted.get(stream)) for stream in sorted({*heads, *noted})]
-        return [trouble for trouble in found if trouble]
-
-    def _astray(self, stream: str, head: Head | None, noted: Plain | None) -> str:
-        try:
-            records = self._journal.read(stream)
-        except Tampered as error:
-            return error.message
-        after = head if head and len(records) == head.seq else self._journal.heads(stream).get(stream)
-        trouble = astray(stream, head, records, after)
-        return trouble or (rewritten(stream, noted["seq"], noted["digest"], records) if noted else "")
+        return list(self._history.verify(against or {}))
 
     def services(self) -> Plain:
         """Return which services live, and where they answer."""
@@ -348,6 +324,10 @@ class Control:
 
         return SqlJournal(self.workspace.journal)
 
+    @property
+    def _history(self) -> History:
+        return History(self._journal)
+
     def _environment(self, name: str) -> Environment:
         if name not in self._environments:
             from modelcd.environments.laptop import laptop
@@ -355,23 +335,10 @@ class Control:
             self._environments[name] = laptop(self.workspace, name)
         return self._environments[name]
 
-    def _endpoints(self, at: datetime | None = None) -> list[Endpoint]:
-        """Return every endpoint, as it is or as it was at the moment *at*."""
-        journal = self._journal
-        streams = [s for s in journal.heads() if not s.startswith("builds/")]
-        return [fold(Endpoint(stream), until(journal.read(stream), at)) for stream in streams]
-
-    def _builds(self, model: str) -> Builds:
-        stream = stream_of(model)
-        return fold_builds(Builds(stream), self._journal.read(stream))
-
-    def _models(self) -> list[str]:
-        return sorted({stream.split("/", 1)[1] for stream in self._journal.heads()})
-
     def _known(self, model: str, environment: str) -> None:
         if environment and environment not in ENVIRONMENTS:
             raise UnknownName("environment", environment, ENVIRONMENTS)
-        if model not in (models := self._models()):
+        if model not in (models := self._history.models()):
             raise UnknownName("model", model, models)
 
     def _project(self, project: str | Path) -> Path:

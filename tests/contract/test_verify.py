@@ -17,7 +17,7 @@ from modelcd.domain.records import CHECKPOINT
 from modelcd.errors import Tampered
 from modelcd.testing.journal import entry
 
-FLIGHTS, TRAINS = "production/flights", "production/trains"
+FLIGHTS, TRAINS = "builds/flights", "builds/trains"
 
 
 @dataclass(frozen=True)

@@ -426,5 +426,8 @@ def misremembered(stream: str, records: Iterable[Record]) -> str:
     for record in records:
         if record.entry.kind == "checkpoint" and _told(record.entry.body) != _told(summary(endpoint)):
             return f"{stream}: checkpoint {record.seq} does not say what the records before it come to"
-        endpoint = fold(endpoint, [record])
+        try:
+            endpoint = fold(endpoint, [record])
+        except (ValueError, KeyError, TypeError) as error:
+            return f"{stream}: record {record.seq} cannot be understood: {error}"
     return ""
