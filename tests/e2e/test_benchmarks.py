@@ -13,6 +13,7 @@ SHORTLY = {
     "cli.py": ["--rounds", "2"],
     "gateway.py": ["--requests", "200", "--changes", "5"],
     "judge.py": ["--runs", "1"],
+    "load.py": ["--models", "3", "--versions", "3", "--releases", "2", "--rounds", "1"],
     "recovery.py": ["--rounds", "1", "--changes", "5"],
     "release.py": ["--rounds", "1"],
     "serving.py": ["--seconds", "0.2", "--turns", "1"],
