@@ -13,44 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from modelcd.adapters.pulse import PULSE, Watched
 from modelcd.errors import Busy, CannotTell
 
-BEAT = 1.0
-"""Seconds between two signs of life of a holder."""
-
-STALE = 5.0
-"""Seconds without a sign of life, seen by one who watches, after which a hold is taken over."""
-
 POLL = 0.02
-
-
-@dataclass
-class Watched:
-    """What one waiter has seen of one holder: the newest sign of life, and for how long there was no other.
-
-    The time between two looks counts for no more than a beat: a waiter that was frozen itself has not watched.
-    """
-
-    sign: object = None
-    silent: float = 0.0
-    looked: float = 0.0
-
-    def see(self, sign: object) -> bool:
-        """Look at the holder's *sign* and say whether it has been silent for too long."""
-        now = time.monotonic()
-        self.silent = self.silent + min(now - self.looked, BEAT) if sign == self.sign else 0.0
-        self.sign, self.looked = sign, now
-        return self.silent >= STALE
 
 
 class Holds:
@@ -79,15 +54,11 @@ class Holds:
                 f"{what} cannot be held: {error}",
                 help=f"{self._folder} must be writable and on a file system with file locks and hard links",
             ) from error
-        leaving = threading.Event()
-        beating = threading.Thread(target=_beat, args=(claim, leaving), name=f"holding {what}", daemon=True)
+        beats = itertools.count(1)
         try:
-            beating.start()
-            yield
+            with PULSE.keeping(lambda: _say(claim, next(beats))):
+                yield
         finally:
-            leaving.set()
-            if beating.ident is not None:
-                beating.join()
             # Closing alone would leave it to a child that is just being started and has our files open.
             fcntl.flock(claim, fcntl.LOCK_UN)
             os.close(claim)
@@ -157,14 +128,6 @@ def _clear(folder: Path, number: int) -> None:
         left_behind = path.name.startswith("new-") and _free(path)
         if left_behind or (path.name.isdigit() and int(path.name) < number - 1):
             path.unlink(missing_ok=True)
-
-
-def _beat(claim: int, leaving: threading.Event) -> None:
-    beats = 0
-    while not leaving.wait(BEAT):
-        beats += 1
-        with contextlib.suppress(OSError):
-            _say(claim, beats)
 
 
 def _say(claim: int, beats: int) -> None:
