@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ import pytest
 from modelcd.adapters.journal import SqlJournal
 from modelcd.adapters.memory import MemoryJournal
 from modelcd.domain.records import broken
-from modelcd.errors import Busy, ConfigurationError, JournalError, Tampered
-from modelcd.testing.journal import STREAM, JournalContract, entry
+from modelcd.errors import ConfigurationError, JournalError, Tampered
+from modelcd.testing.journal import STREAM, JournalAcrossProcesses, JournalContract, entry, python
 
 
 class TestMemoryJournal(JournalContract):
@@ -23,27 +22,32 @@ class TestMemoryJournal(JournalContract):
         return MemoryJournal()
 
 
-class TestSqlJournal(JournalContract):
+class TestSqlJournal(JournalContract, JournalAcrossProcesses):
     @pytest.fixture
-    def journal(self, tmp_path: Path) -> SqlJournal:
-        return SqlJournal(tmp_path / "new" / "journal.sqlite")
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "new" / "journal.sqlite"
+
+    @pytest.fixture
+    def journal(self, path: Path) -> SqlJournal:
+        return SqlJournal(path)
+
+    @pytest.fixture
+    def elsewhere(self, path: Path) -> str:
+        return f"""
+from pathlib import Path
+from modelcd.adapters.journal import SqlJournal
+journal = SqlJournal(Path({str(path)!r}))
+"""
 
 
 def run(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a process that runs *code*, its output to be read."""
-    imports = (
-        "import sys; from pathlib import Path; from modelcd.adapters.journal import SqlJournal; "
-        "from modelcd.testing.journal import STREAM, entry; from modelcd.errors import *; "
+    given = (
+        f"sys.argv[1:] = {[str(argument) for argument in arguments]!r}\n"
+        "from pathlib import Path; from modelcd.adapters.journal import SqlJournal\n"
         "journal = SqlJournal(Path(sys.argv[1]))\n"
     )
-    command = [sys.executable, "-c", imports + code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-
-
-def await_word(process: subprocess.Popen[str], word: str) -> None:
-    """Wait until *process* prints *word*."""
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == word
+    return python(given + code)
 
 
 def test_constructing_makes_no_file(tmp_path: Path) -> None:
@@ -58,13 +62,6 @@ def test_reading_what_is_not_there_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_process_reads_what_was_written(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    written = SqlJournal(path).append(STREAM, 0, [entry(n=1)])
-
-    assert SqlJournal(path).read(STREAM) == written
-
-
 def test_processes_that_create_it_at_once_lose_no_record(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     writers = [run("journal.append(f'staging/{sys.argv[2]}', 0, [entry()])", path, n) for n in range(3)]
@@ -74,26 +71,31 @@ def test_processes_that_create_it_at_once_lose_no_record(tmp_path: Path) -> None
     assert list(SqlJournal(path).heads()) == ["staging/0", "staging/1", "staging/2"]
 
 
-def test_a_hold_ends_with_a_killed_process(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    holder = run("with journal.exclusive(STREAM): print('held', flush=True); sys.stdin.read()", path)
-    await_word(holder, "held")
-    holder.kill()
-    holder.communicate()
-
-    with SqlJournal(path).exclusive(STREAM):
-        pass
-
-
-def test_busy_says_which_process_holds_the_stream(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    holder = run("with journal.exclusive(STREAM): print('held', flush=True); sys.stdin.read()", path)
-    await_word(holder, "held")
-    try:
-        with pytest.raises(Busy, match=f"process {holder.pid} on "), SqlJournal(path).exclusive(STREAM):
+def test_holds_that_come_and_go_leave_few_files(tmp_path: Path) -> None:
+    journal = SqlJournal(tmp_path / "journal.sqlite")
+    for _ in range(20):
+        with journal.exclusive(STREAM):
             pass
-    finally:
-        holder.communicate("")
+
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) <= 2
+
+
+def test_what_a_killed_process_left_of_a_claim_is_cleared_away(tmp_path: Path) -> None:
+    journal = SqlJournal(tmp_path / "journal.sqlite")
+    with journal.exclusive(STREAM):
+        pass
+    folder = next(path for path in tmp_path.rglob("*") if path.is_file()).parent
+    (folder / "new-left").touch()
+
+    with journal.exclusive(STREAM):
+        assert not (folder / "new-left").exists()
+
+
+def test_a_folder_that_cannot_hold_locks_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite.holds").write_text("in the way")
+
+    with pytest.raises(JournalError, match="cannot be held"), SqlJournal(tmp_path / "journal.sqlite").exclusive(STREAM):
+        pass
 
 
 def test_a_locked_database_is_an_error_that_says_so(tmp_path: Path) -> None:

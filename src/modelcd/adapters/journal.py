@@ -19,7 +19,7 @@ from urllib.parse import quote
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, and_, bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 
-from modelcd.adapters.locks import held
+from modelcd.adapters.holds import Holds
 from modelcd.adapters.migrations import upgrade
 from modelcd.adapters.sealing import sealed
 from modelcd.adapters.sqlite import Database
@@ -149,13 +149,14 @@ class SqlJournal:
 class _File:
     """A `Store` in one SQLite file, for processes that share a disk.
 
-    The hold is a file lock beside the database and not a row in it: it must end with its process, however that ends.
+    The hold is a locked file beside the database and not a row in it: it must end with its process, however that ends.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
         self._database = Database(
             path, TABLES, what="the journal", fails=JournalError, format=FORMAT, upgrade=upgrade, patience=patience
         )
+        self._holds = Holds(path.with_name(path.name + ".holds"), JournalError)
 
     @property
     def exists(self) -> bool:
@@ -168,9 +169,7 @@ class _File:
         return self._database.writing()
 
     def held(self, stream: str, wait: float) -> AbstractContextManager[None]:
-        path = self._database.path
-        lock = path.with_name(path.name + ".locks") / f"{quote(stream, safe='')}.lock"
-        return held(lock, stream, wait, JournalError)
+        return self._holds.held(quote(stream, safe=""), stream, wait)
 
 
 def _keep(connection: Connection, head: Head, checkpoint: int, records: Sequence[Record]) -> None:

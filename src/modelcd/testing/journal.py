@@ -1,11 +1,21 @@
-"""What every journal must do: subclass `JournalContract`, give the fixture `journal`, add nothing."""
+"""What every journal must do: subclass `JournalContract`, give the fixture `journal`, add nothing.
+
+One that other processes reach is held to `JournalAcrossProcesses`, too: the fixture `elsewhere` is Python that makes
+the same `journal` in another process.
+"""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from modelcd.domain.records import CHECKPOINT, Entry, Head, broken
@@ -228,3 +238,155 @@ class JournalContract:
     def test_a_holder_can_write(self, journal: Journal) -> None:
         with journal.exclusive(STREAM):
             assert journal.append(STREAM, 0, [entry()])
+
+
+def python(code: str) -> subprocess.Popen[str]:
+    """Start a process that runs *code*; its output is to be read, its input to be written."""
+    imports = "import sys; from modelcd.errors import *; from modelcd.testing.journal import STREAM, entry\n"
+    command = [sys.executable, "-c", imports + code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+def await_word(process: subprocess.Popen[str], word: str) -> None:
+    """Wait until *process* prints *word*."""
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == word
+
+
+def await_true(fact: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until *fact* holds; fails when it does not within *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.01)
+
+
+def freeze(process: subprocess.Popen[str]) -> None:
+    """Stop *process* where it is, as Ctrl-Z or a paused machine does; SIGCONT lets it go on."""
+    process.send_signal(signal.SIGSTOP)
+    await_true(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+
+
+HOLD = """
+number = len(journal.read(STREAM))
+with journal.exclusive(STREAM):
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        journal.append(STREAM, number, [entry("late")])
+        print("written", flush=True)
+    except Conflict:
+        print("refused", flush=True)
+print("left", flush=True)
+"""
+
+TAKE_TURNS = """
+with journal.exclusive(STREAM, wait=30):
+    number = len(journal.read(STREAM))
+    for word in ("in", "still", "out"):
+        journal.append(STREAM, number, [entry(word)])
+        number += 1
+"""
+
+
+class JournalAcrossProcesses:
+    """What was written is there for all, a hold ends with its process, and a frozen one loses it and does no harm."""
+
+    def test_another_process_reads_what_was_written(self, journal: Journal, elsewhere: str) -> None:
+        written = journal.append(STREAM, 0, [entry(why="naïve – ☂")])
+
+        said, _ = python(elsewhere + "\nprint(journal.read(STREAM)[-1].digest)").communicate(timeout=60)
+
+        assert said.strip() == written[-1].digest
+
+    def test_of_processes_at_the_same_place_one_wins(self, journal: Journal, elsewhere: str) -> None:
+        code = "\nsys.stdin.readline()\ntry: journal.append(STREAM, 0, [entry()] * 5); print('written')\n"
+        writers = [python(elsewhere + code + "except Conflict: print('refused')") for _ in range(3)]
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        said = sorted(writer.communicate(timeout=60)[0].strip() for writer in writers)
+
+        assert said == ["refused", "refused", "written"]
+        assert (len(journal.read(STREAM)), journal.heads()[STREAM].seq) == (5, 5)
+
+    def test_a_stream_held_by_another_process_is_busy(self, journal: Journal, elsewhere: str) -> None:
+        holder = python(elsewhere + HOLD)
+        await_word(holder, "held")
+        try:
+            with pytest.raises(Busy, match=f"process {holder.pid} on "), journal.exclusive(STREAM):
+                pass
+        finally:
+            holder.communicate("go\n", timeout=60)
+
+        with journal.exclusive(STREAM):
+            pass
+
+    def test_a_hold_ends_at_once_with_a_killed_process(self, journal: Journal, elsewhere: str) -> None:
+        holder = python(elsewhere + HOLD)
+        await_word(holder, "held")
+        holder.kill()
+        holder.communicate()
+
+        with journal.exclusive(STREAM, wait=2.0):
+            pass
+
+    def test_a_holder_that_lives_keeps_the_stream(self, journal: Journal, elsewhere: str) -> None:
+        holder = python(elsewhere + HOLD)
+        await_word(holder, "held")
+        try:
+            with pytest.raises(Busy), journal.exclusive(STREAM, wait=7.0):
+                pass
+        finally:
+            holder.communicate("go\n", timeout=60)
+
+    def test_a_frozen_holder_loses_the_stream_and_does_no_harm(self, journal: Journal, elsewhere: str) -> None:
+        holder = python(elsewhere + HOLD)
+        await_word(holder, "held")
+        freeze(holder)
+        began = time.monotonic()
+
+        with journal.exclusive(STREAM, wait=30.0):
+            waited = time.monotonic() - began
+            journal.append(STREAM, 0, [entry("new")])
+            holder.send_signal(signal.SIGCONT)
+            said, _ = holder.communicate("go\n", timeout=60)
+            another = "\ntry:\n  with journal.exclusive(STREAM): print('free')\nexcept Busy: print('held')"
+            seen, _ = python(elsewhere + another).communicate(timeout=60)
+
+        assert (said.split(), seen.strip()) == (["refused", "left"], "held")
+        assert 4.0 < waited < 8.0
+        assert [record.entry.kind for record in journal.read(STREAM)] == ["new"]
+        with journal.exclusive(STREAM):
+            pass
+
+    def test_who_looks_again_and_again_without_waiting_takes_over_too(self, journal: Journal, elsewhere: str) -> None:
+        holder = python(elsewhere + HOLD)
+        await_word(holder, "held")
+        freeze(holder)
+
+        def taken() -> bool:
+            try:
+                with journal.exclusive(STREAM):
+                    return True
+            except Busy:
+                return False
+
+        await_true(taken)
+        holder.send_signal(signal.SIGCONT)
+        holder.communicate("go\n", timeout=60)
+
+    def test_of_many_who_take_over_each_holds_alone(self, journal: Journal, elsewhere: str) -> None:
+        holder = python(elsewhere + HOLD)
+        await_word(holder, "held")
+        freeze(holder)
+
+        robbers = [python(elsewhere + TAKE_TURNS) for _ in range(3)]
+        for robber in robbers:
+            robber.communicate(timeout=60)
+        holder.send_signal(signal.SIGCONT)
+        said, _ = holder.communicate("go\n", timeout=60)
+
+        assert [record.entry.kind for record in journal.read(STREAM)] == ["in", "still", "out"] * 3
+        assert said.split() == ["refused", "left"]
