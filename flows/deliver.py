@@ -115,7 +115,7 @@ def deliver_in(
     way = _Way(place, staging, production, again, new_data)
     step("describe", lambda: _described(walk))
     # The registry's library takes seconds to import, and is needed only once the children have done their work.
-    threading.Thread(target=production.registry.versions, args=(walk.model,), daemon=True).start()
+    threading.Thread(target=_warmed_up, args=(production, walk.model), daemon=True).start()
     try:
         with production.journal.exclusive(stream_of(walk.model), 1.0):
             walk.builds = build.read_builds(production, walk.model)
@@ -130,6 +130,11 @@ def deliver_in(
             f" since {under_way.opened[11:19]} UTC): {error.message}",
             help=f"watch it: modelcd status {walk.model}",
         ) from error
+
+
+def _warmed_up(env: Environment, model: str) -> None:
+    with suppress(BaseException):  # whoever needs it will be told of the same trouble, in its own place
+        env.registry.versions(model)
 
 
 def _described(walk: build.Walk) -> Finding:

@@ -241,21 +241,22 @@ class MemoryRuntime:
 
 
 class MemoryScoring:
-    """A `Scoring` that asks the models of a `MemoryRuntime`."""
+    """A `Scoring` that asks the models of a `MemoryRuntime`; *behind* says which of them answers at a gateway's URL."""
 
-    def __init__(self, runtime: MemoryRuntime) -> None:
+    def __init__(self, runtime: MemoryRuntime, behind: Callable[[str], str] = lambda address: address) -> None:
         self._runtime = runtime
+        self._behind = behind
         self._answers = 0
         self._lock = threading.Lock()
 
     def ready(self, address: str, timeout: float = 2.0) -> Mapping[str, Any]:
         """Return what the readiness probe answered; raises `NotReady` with the reason."""
-        instance, _ = self._runtime.answering(address)
+        instance, _ = self._runtime.answering(self._behind(address))
         return {"model": instance.model, "version": str(instance.version)}
 
     def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
         """Score *rows*; a column that the model misses is `RowsRefused`, what else it raises `CannotTell`."""
-        instance, behaviour = self._runtime.answering(address)
+        instance, behaviour = self._runtime.answering(self._behind(address))
         try:
             scores = tuple(behaviour(rows))
         except KeyError as error:
