@@ -39,6 +39,7 @@ KNOWN = {
     ),
     r".*: (after the reconciler|troubles): (\(')?\w+/m: record \d+, intended (start|stop) \d, has no outcome and was"
     r" not taken up again('.*)?": "what was done when its driver died is never recorded as done",
+    r"repair what died; .*: .*": "a champion that was started anew is never told to the gateway when its driver died",
     r"roll back; run again; .*: endpoints: .*": "a rollback that is run again takes the rollback under way back",
 }
 """What is known to be broken on every backend (see `KillContract.KNOWN`)."""
@@ -141,6 +142,8 @@ def tell(story: str, stage: Stage) -> None:
             flows.promote_in(stage, MODEL, 2, "production", "anna")
         case "roll back" | "roll back what is under way":
             flows.rollback_in(stage, MODEL, "production", "anna")
+        case "repair what died":
+            tick(stage.environment("production"), Watch(STREAM), actor="reconciler")
         case "give labels":
             env = stage.environment("production")
             env.predictions.label(STREAM, [Label(key, True) for key in LABELS])
@@ -174,8 +177,8 @@ def dying(at: Moment | None) -> Callable[[Moment, Faults], None]:
     return lambda moment, faults: faults.kill() if moment == at else None
 
 
-def begin(story: str, stage: Stage, reconcile: Callable[[], None]) -> None:
-    """Bring the world to the moment before *story*."""
+def begin(story: str, stage: Stage, reconcile: Callable[[], None], crash: Callable[[str], None]) -> None:
+    """Bring the world to the moment before *story*; *crash* lets an instance die."""
     if story == "deliver the first version":
         return
     for tale in ("deliver the first version", *(["deliver"] if story == "roll back" else [])):
@@ -184,6 +187,8 @@ def begin(story: str, stage: Stage, reconcile: Callable[[], None]) -> None:
     if story.startswith("promote") or story == "roll back what is under way":
         assert driven("deliver", stage, dying(ACCEPTED)).died
         reconcile()
+    if story == "repair what died":
+        crash(f"{STREAM}@1")
     if story == "roll back what is under way":
         env = stage.environment("production")
         watch = open_release(env, flows.candidate_of(env, MODEL, 2), release="r2", actor="anna", reason="")

@@ -78,7 +78,7 @@ class MemoryWorld:
         contract = lambda url, rows: [Finding("ready", Verdict.PASS, "it is")]  # noqa: E731
         self.bound = replace(self.memory.environment, clock=Hours(self))
         self.stage = stories.Stage(self.environment, folder, contract=contract)
-        stories.begin(story, self.stage, self.reconcile)
+        stories.begin(story, self.stage, self.reconcile, self.memory.runtime.kill)
         if story == "promote in trouble":
             self.accident = self.waits + 3
             self.bound = replace(self.bound, router=Refusing(self.memory.router, 3))

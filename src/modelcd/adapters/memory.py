@@ -173,6 +173,7 @@ class MemoryRuntime:
         self._instances: dict[str, Instance] = {}
         self._logs: dict[str, list[str]] = {}
         self._unready: dict[str, str] = {}
+        self._starts = 0
         self._lock = threading.Lock()
 
     def start(self, unit: Unit) -> Instance:
@@ -188,13 +189,14 @@ class MemoryRuntime:
                 return there
             if unit.digest not in self._models:
                 raise RuntimeFailure(f"{unit.id}: no model has the digest {unit.digest}", help="give it to the runtime")
+            self._starts += 1
             instance = Instance(
                 id=unit.id,
                 place=unit.place,
                 model=unit.model,
                 version=unit.version,
                 digest=unit.digest,
-                address=f"memory://{unit.id}",
+                address=f"memory://{unit.id}/{self._starts}",  # a new one each time, as processes have
                 alive=True,
             )
             self._instances[unit.id] = instance
@@ -232,7 +234,7 @@ class MemoryRuntime:
     def answering(self, address: str) -> tuple[Instance, Behaviour]:
         """Return who listens at *address* and what it does; raises `NotReady` with the reason when it does not."""
         with self._lock:
-            instance = self._instances.get(address.removeprefix("memory://"))
+            instance = next((i for i in self._instances.values() if i.address == address), None)
             if instance is None or not instance.alive:
                 raise NotReady(f"nobody listens at {address}", help="start the instance")
             if reason := self._unready.get(instance.id, ""):

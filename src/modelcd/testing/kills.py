@@ -47,9 +47,13 @@ STORIES = (
     "promote in trouble",
     "roll back",
     "roll back what is under way",
+    "repair what died",
     "give labels",
 )
-"""What a binding must be able to tell.  In trouble: the champion dies and the gateway refuses once on the way."""
+"""What a binding must be able to tell.  In trouble: the champion dies and the gateway refuses once on the way.
+
+To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.
+"""
 
 
 class Way(StrEnum):
@@ -188,17 +192,16 @@ TRAINING = "Project.call train"
 
 def unsettled(seen: Seen, told: Undisturbed) -> str:
     """Say what a reconciler left undone, or did that the story never meant."""
-    if left := [*(o for o in seen.open if o not in told.before.open), *seen.troubles, *seen.elsewhere]:
-        return "; ".join(left)
+    wrong = [*(o for o in seen.open if o not in told.before.open), *seen.troubles, *seen.elsewhere]
     for name, endpoint in seen.endpoints.items():
         if endpoint not in (told.before.endpoints.get(name), told.after.endpoints.get(name)):
-            return f"{name} is neither as before nor as meant: {endpoint}"
+            wrong.append(f"{name} is neither as before nor as meant: {endpoint}")
         alias = seen.aliases.get(name.split("/", 1)[0])
         if alias != endpoint["champion"]:
-            return f"{name}: the alias names {alias}, the champion is {endpoint['champion']}"
+            wrong.append(f"{name}: the alias names {alias}, the champion is {endpoint['champion']}")
     if seen.versions not in (told.before.versions, told.after.versions):
-        return f"the registry has {seen.versions}"
-    return ""
+        wrong.append(f"the registry has {seen.versions}")
+    return "; ".join(wrong)
 
 
 class KillContract:
