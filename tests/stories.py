@@ -13,11 +13,12 @@ from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Acceptance, Canary, Guard, GuardKind
 from modelcd.domain.release import Ask
+from modelcd.domain.routing import Abilities, Routing
 from modelcd.environment import Environment
-from modelcd.errors import Busy, ModelcdError
+from modelcd.errors import Busy, ModelcdError, RouterError
 from modelcd.flows import deliver as flows
 from modelcd.flows._effects import pages
-from modelcd.ports import Label, Project
+from modelcd.ports import Label, Project, Router
 from modelcd.steps.build import Contract, Walk, over_http
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask, open_release
@@ -127,6 +128,27 @@ class Stage:
 
     def revive(self) -> None:
         """Leave it to others."""
+
+
+class Refusing:
+    """A `Router` that refuses the third write into production; *nth* says which one it is."""
+
+    def __init__(self, router: Router, nth: Callable[[], int]) -> None:
+        self._router, self._nth = router, nth
+
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+        if endpoint == STREAM and self._nth() == 3:
+            raise RouterError("the gateway is away")
+        self._router.write(endpoint, routing, addresses)
+
+    def read(self, endpoint: str) -> Routing | None:
+        return self._router.read(endpoint)
+
+    def abilities(self) -> Abilities:
+        return self._router.abilities()
+
+    def url(self, endpoint: str) -> str:
+        return self._router.url(endpoint)
 
 
 def tell(story: str, stage: Stage) -> None:

@@ -12,41 +12,15 @@ import pytest
 import stories
 
 from modelcd.adapters.memory import MemoryClock
-from modelcd.adapters.memory_traffic import MemoryRouter
 from modelcd.artifact import digest_of
-from modelcd.domain.routing import Abilities, Routing
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.environments.memory import Memory
-from modelcd.errors import RouterError
 from modelcd.testing.faults import Moment
 from modelcd.testing.kills import KillContract, Ran, Seen
 
 USERS = 6
 """Requests of users at each moment in which somebody waits."""
-
-
-class Refusing:
-    """A `Router` that refuses the *nth* write from now into production, once."""
-
-    def __init__(self, router: MemoryRouter, nth: int) -> None:
-        self._router, self._left = router, nth
-
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
-        self._left -= endpoint == stories.STREAM
-        if self._left == 0:
-            self._left = -1
-            raise RouterError("the gateway is away")
-        self._router.write(endpoint, routing, addresses)
-
-    def read(self, endpoint: str) -> Routing | None:
-        return self._router.read(endpoint)
-
-    def abilities(self) -> Abilities:
-        return self._router.abilities()
-
-    def url(self, endpoint: str) -> str:
-        return self._router.url(endpoint)
 
 
 class Hours:
@@ -81,7 +55,7 @@ class MemoryWorld:
         stories.begin(story, self.stage, self.reconcile, self.memory.runtime.kill)
         if story == "promote in trouble":
             self.accident = self.waits + 3
-            self.bound = replace(self.bound, router=Refusing(self.memory.router, 3))
+            self.bound = replace(self.bound, router=stories.Refusing(self.memory.router, itertools.count(1).__next__))
 
     def environment(self, name: str) -> Environment:
         return replace(self.bound, name=name)
