@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelcd.adapters.children import ChildProject, ChildSuccesses
@@ -62,3 +63,22 @@ def walk_of(workspace: Workspace, env: Environment, project: Path, actor: str, d
         actor=actor,
         delivery=delivery,
     )
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A `Place`: the environments of *workspace*, and what they need running beside them."""
+
+    workspace: Workspace
+
+    def environment(self, name: str) -> Environment:
+        """Return the environment *name*; raises `UnknownName`."""
+        return laptop(self.workspace, name)
+
+    def walk(self, project: Path, actor: str, delivery: str) -> Walk:
+        """Return the delivery *delivery* of the project at *project* into production, about to begin."""
+        return walk_of(self.workspace, laptop(self.workspace, "production"), project, actor, delivery)
+
+    def revive(self) -> None:
+        """Start the gateway again if it died; raises `Refused` after `modelcd down`."""
+        Services(self.workspace).again(["gateway"])

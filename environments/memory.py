@@ -46,7 +46,7 @@ class Memory:
             journal=self.journal,
             registry=self.registry,
             runtime=self.runtime,
-            scoring=MemoryScoring(self.runtime),
+            scoring=MemoryScoring(self.runtime, self._behind),
             router=self.router,
             metrics=MemoryMetrics(self.router),
             predictions=self.predictions,
@@ -65,6 +65,16 @@ class Memory:
         if answer.status == 200 and label is not None:
             self.predictions.label(endpoint, [Label(f"p{self._sent}", label)])
         return answer
+
+    def _behind(self, address: str) -> str:
+        """Return the address of the model with the largest share behind the gateway's *address*, or that very one."""
+        endpoint = address.removeprefix(self.router.url(""))
+        routing = self.router.read(endpoint) if endpoint != address else None
+        if routing is None:
+            return address
+        version = max(routing.arms, key=lambda arm: arm.share).version
+        found = (i.address for i in self.runtime.instances(endpoint) if i.version == version)
+        return next(found, address)
 
     def _backend(self, endpoint: str, address: str, version: int) -> Backend:
         def answer(request: Request) -> Reply:

@@ -2,6 +2,9 @@
 
 `deliver` walks everything that changed; `retrain` only goes on when there are new data.  `promote` and `rollback`
 move a version that exists.  All are drivers: whatever kills them, the journal stands and the reconciler goes on.
+
+A flow binds the laptop and tells Prefect; the story itself (`deliver_in`, `promote_in`, `rollback_in`) goes in any
+`Place`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +26,12 @@ from modelcd.domain.release import Ending, Endpoint, Release
 from modelcd.domain.story import timeline
 from modelcd.domain.verdict import Finding, Verdict, finding_plain
 from modelcd.environment import Environment
-from modelcd.environments.laptop import laptop, walk_of
-from modelcd.environments.services import Services
+from modelcd.environments.laptop import Laptop
 from modelcd.errors import Busy, ModelcdError
 from modelcd.flows import _pages
 from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
+from modelcd.steps.place import Place
 from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_rejected, settle, told_of
 from modelcd.steps.rollback import at_once, begin_rollback, candidate_of
 from modelcd.steps.tick import Ticked
@@ -49,15 +53,15 @@ def deliver(
     workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
 ) -> Told:
     """Walk the project at *project* from its data to production, as far as it is good."""
-    place = Workspace(Path(workspace))
-    return _outcome().of(lambda: _deliver(place, Path(project), reason, trigger, again, by or actor()))
+    place, who = Laptop(Workspace(Path(workspace))), by or actor()
+    return _outcome().of(lambda: deliver_in(place, Path(project), who, reason=reason, trigger=trigger, again=again))
 
 
 @flow(name="retrain", flow_run_name="retrain {project}")
 def retrain(workspace: str, project: str, trigger: str = "schedule", by: str = "") -> Told:
     """Deliver the project at *project* if there are data that its champion has not seen."""
-    place = Workspace(Path(workspace))
-    return _outcome().of(lambda: _deliver(place, Path(project), "", trigger, "", by or actor(), new_data=True))
+    place, who = Laptop(Workspace(Path(workspace))), by or actor()
+    return _outcome().of(lambda: deliver_in(place, Path(project), who, trigger=trigger, new_data=True))
 
 
 @flow(name="promote", flow_run_name="promote {model} {version} to {environment}")
@@ -65,19 +69,8 @@ def promote(
     workspace: str, model: str, version: int, environment: str, reason: str = "", again: str = "", by: str = ""
 ) -> Told:
     """Release a proven version into *environment*: by the ladder of its policy in production, at once elsewhere."""
-    place, who = Workspace(Path(workspace)), by or actor()
-    env = laptop(place, environment)
-
-    def go() -> Told:
-        candidate = candidate_of(env, model, version)
-        if environment == "production":
-            build.refuse_unaccepted(env, model, version)
-        else:
-            candidate = at_once(candidate)
-        watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
-        return {**told_of(_drive(env, watch, who, Services(place))), "model": model}
-
-    return _outcome().of(go)
+    place, who = Laptop(Workspace(Path(workspace))), by or actor()
+    return _outcome().of(lambda: promote_in(place, model, version, environment, who, reason=reason, again=again))
 
 
 @flow(name="rollback", flow_run_name="rollback {model} in {environment}")
@@ -85,14 +78,8 @@ def rollback(
     workspace: str, model: str, environment: str, reason: str = "", to: int | None = None, by: str = ""
 ) -> Told:
     """End the release under way, or bring back the version before."""
-    place, who = Workspace(Path(workspace)), by or actor()
-    env = laptop(place, environment)
-
-    def go() -> Told:
-        watch = step("open", lambda: begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3)))
-        return {**told_of(_drive(env, watch, who, Services(place))), "model": model}
-
-    return _outcome().of(go)
+    place, who = Laptop(Workspace(Path(workspace))), by or actor()
+    return _outcome().of(lambda: rollback_in(place, model, environment, who, reason=reason, to=to))
 
 
 def _outcome() -> Outcome:
@@ -102,20 +89,39 @@ def _outcome() -> Outcome:
 # -- the walk ----------------------------------------------------------------------------------------------------------
 
 
-def _deliver(
-    workspace: Workspace, project: Path, reason: str, trigger: str, again: str, who: str, new_data: bool = False
+@dataclass(frozen=True)
+class _Way:
+    """How one delivery goes: where, and what whoever wants it said."""
+
+    place: Place
+    staging: Environment
+    production: Environment
+    again: str
+    new_data: bool
+
+
+def deliver_in(
+    place: Place,
+    project: Path,
+    who: str,
+    *,
+    reason: str = "",
+    trigger: str = "person",
+    again: str = "",
+    new_data: bool = False,
 ) -> Told:
-    services = Services(workspace)
-    staging, production = laptop(workspace, "staging"), laptop(workspace, "production")
-    walk = walk_of(workspace, production, project, who, secrets.token_hex(3))
+    """Walk the project at *project* from its data to production in *place*; with *new_data* only if there are some."""
+    walk = place.walk(project, who, secrets.token_hex(3))
+    staging, production = place.environment("staging"), walk.env
+    way = _Way(place, staging, production, again, new_data)
     step("describe", lambda: _described(walk))
     # The registry's library takes seconds to import, and is needed only once the children have done their work.
-    threading.Thread(target=production.registry.versions, args=(walk.model,), daemon=True).start()
+    threading.Thread(target=_warmed_up, args=(production, walk.model), daemon=True).start()
     try:
         with production.journal.exclusive(stream_of(walk.model), 1.0):
             walk.builds = build.read_builds(production, walk.model)
             build.open_delivery(walk, reason=reason, trigger=trigger)
-            return _recorded(walk, lambda: _walk(walk, services, staging, production, again, new_data))
+            return _recorded(walk, lambda: _walk(walk, way))
     except Busy as error:
         under_way = build.read_builds(production, walk.model).open
         if under_way is None or "delivery" in error.message:
@@ -125,6 +131,11 @@ def _deliver(
             f" since {under_way.opened[11:19]} UTC): {error.message}",
             help=f"watch it: modelcd status {walk.model}",
         ) from error
+
+
+def _warmed_up(env: Environment, model: str) -> None:
+    with suppress(BaseException):  # whoever needs it will be told of the same trouble, in its own place
+        env.registry.versions(model)
 
 
 def _described(walk: build.Walk) -> Finding:
@@ -145,14 +156,13 @@ def _recorded(walk: build.Walk, go: Callable[[], Told]) -> Told:
     return {**told, "delivery": walk.delivery, "model": walk.model}
 
 
-def _walk(
-    walk: build.Walk, services: Services, staging: Environment, production: Environment, again: str, new_data: bool
-) -> Told:
+def _walk(walk: build.Walk, way: _Way) -> Told:
+    staging, production = way.staging, way.production
     endpoint = Watch(production.stream(walk.model)).refresh(production)
     if endpoint.open is not None:
         raise busy(endpoint, endpoint.open)
     _checked(walk, "data", lambda: build.find_data(walk))
-    if told := nothing_new(walk, endpoint, again, new_data):
+    if told := nothing_new(walk, endpoint, way.again, way.new_data):
         return told
     champion = champion_of(production, endpoint)
     for checks in (
@@ -167,14 +177,14 @@ def _walk(
                 return {"ending": "stopped", "why": f"{name}: {finding.reason}", "version": _number(walk)}
     _leave(walk)
     candidate = build.prove(walk)
-    _stage(walk, services, staging, candidate)
+    _stage(walk, way, candidate)
     finding = _checked(walk, "acceptance", lambda: build.accept_staged(walk, staging))
     if finding.verdict is not Verdict.PASS:
         why = f"acceptance: {finding.reason}"
         return {"ending": "stopped", "why": why, "version": candidate.version}
     candidate = build.candidate_from(walk.model, {**walk.builds.proven[candidate.version], "findings": _all(walk)})
-    watch = step("open", lambda: _open(production, candidate, walk.actor, _reason(walk), again))
-    return told_of(_drive(production, watch, walk.actor, services))
+    watch = step("open", lambda: _open(production, candidate, walk.actor, _reason(walk), way.again))
+    return told_of(_drive(production, watch, walk.actor, way.place))
 
 
 def _nothing_asked(name: str, finding: Finding) -> bool:
@@ -229,13 +239,15 @@ def _quietly(outcome: Outcome, name: str, check: Callable[[], Finding]) -> None:
         outcome.of(lambda: step(name, check))
 
 
-def _stage(walk: build.Walk, services: Services, staging: Environment, candidate: Candidate) -> None:
+def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
+    staging = way.staging
+
     def run() -> Finding:
         watch = Watch(staging.stream(walk.model))
         if watch.refresh(staging).champion == candidate.version:
             return Finding("staging", Verdict.PASS, f"version {candidate.version} is staged already")
         watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", "to be accepted again")
-        release = drive(staging, watch, actor=walk.actor, revive=partial(services.again, ["gateway"]))
+        release = drive(staging, watch, actor=walk.actor, revive=way.place.revive)
         verdict = Verdict.PASS if release.ending is Ending.PROMOTED else Verdict.FAIL
         return Finding("staging", verdict, str(release.closing.get("reason", "")), {"release": release.id})
 
@@ -264,6 +276,29 @@ def _leave(walk: build.Walk) -> None:
 # -- releases ----------------------------------------------------------------------------------------------------------
 
 
+def promote_in(
+    place: Place, model: str, version: int, environment: str, who: str, *, reason: str = "", again: str = ""
+) -> Told:
+    """Release the proven *version* of *model* into *environment* of *place*."""
+    env = place.environment(environment)
+    candidate = candidate_of(env, model, version)
+    if environment == "production":
+        build.refuse_unaccepted(env, model, version)
+    else:
+        candidate = at_once(candidate)
+    watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
+    return told_of(_drive(env, watch, who, place))
+
+
+def rollback_in(
+    place: Place, model: str, environment: str, who: str, *, reason: str = "", to: int | None = None
+) -> Told:
+    """End the release of *model* under way in *environment* of *place*, or bring back the version before."""
+    env = place.environment(environment)
+    watch = step("open", lambda: begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3)))
+    return told_of(_drive(env, watch, who, place))
+
+
 def champion_of(env: Environment, endpoint: Endpoint) -> Candidate | None:
     """Return the champion of *endpoint* with everything that running it needs."""
     return None if endpoint.champion is None else candidate_of(env, endpoint.model, endpoint.champion)
@@ -273,7 +308,7 @@ def _open(env: Environment, candidate: Candidate, who: str, reason: str, again: 
     return open_release(env, candidate, release=secrets.token_hex(3), actor=who, reason=reason, again=again)
 
 
-def _drive(env: Environment, watch: Watch, who: str, services: Services) -> Release:
+def _drive(env: Environment, watch: Watch, who: str, place: Place) -> Release:
     """Drive the newest release to its end, one task a rung."""
     told = listener.get()
 
@@ -288,9 +323,8 @@ def _drive(env: Environment, watch: Watch, who: str, services: Services) -> Rele
         def moved(now: Release, rung: int = rung) -> bool:
             return now.step != rung
 
-        revive = partial(services.again, ["gateway"])
         before = release
-        release = step(name, partial(drive, env, watch, actor=who, tell=look, revive=revive, until=moved))
+        release = step(name, partial(drive, env, watch, actor=who, tell=look, revive=place.revive, until=moved))
         if release.ending is None and release.step == before.step:
             break
     settle(env, watch, actor=who)

@@ -14,6 +14,7 @@ import pytest
 import modelcd.adapters
 import modelcd.testing
 from modelcd import ports
+from modelcd.testing.faults import EFFECTS, READS
 
 TESTS = Path(__file__).parents[1]
 
@@ -77,3 +78,16 @@ def test_a_port_has_an_adapter_in_memory(name: str) -> None:
 @pytest.mark.parametrize(("port", "adapter"), ADAPTERS)
 def test_every_adapter_is_held_to_the_contract_of_its_port(port: str, adapter: str) -> None:
     assert adapter in held().get(f"{port}Contract", set())
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_every_method_of_a_port_is_known_to_change_the_world_or_not_to(name: str) -> None:
+    """Whoever adds a method says which it is; an effect then needs a case in the kill matrix, or the suite fails."""
+    effects, reads = EFFECTS.get(name, frozenset()), READS.get(name, frozenset())
+
+    assert effects & reads == set()
+    assert effects | reads == {method for method, *_ in methods(PORTS[name])}
+
+
+def test_only_ports_have_effects() -> None:
+    assert set(EFFECTS) | set(READS) == set(PORTS)

@@ -175,6 +175,7 @@ class MemoryRuntime:
         self._instances: dict[str, Instance] = {}
         self._logs: dict[str, list[str]] = {}
         self._unready: dict[str, str] = {}
+        self._starts = 0
         self._lock = threading.Lock()
 
     def start(self, unit: Unit) -> Instance:
@@ -190,13 +191,14 @@ class MemoryRuntime:
                 return there
             if unit.digest not in self._models:
                 raise RuntimeFailure(f"{unit.id}: no model has the digest {unit.digest}", help="give it to the runtime")
+            self._starts += 1
             instance = Instance(
                 id=unit.id,
                 place=unit.place,
                 model=unit.model,
                 version=unit.version,
                 digest=unit.digest,
-                address=f"memory://{unit.id}",
+                address=f"memory://{unit.id}/{self._starts}",  # a new one each time, as processes have
                 alive=True,
             )
             self._instances[unit.id] = instance
@@ -234,7 +236,7 @@ class MemoryRuntime:
     def answering(self, address: str) -> tuple[Instance, Behaviour]:
         """Return who listens at *address* and what it does; raises `NotReady` with the reason when it does not."""
         with self._lock:
-            instance = self._instances.get(address.removeprefix("memory://"))
+            instance = next((i for i in self._instances.values() if i.address == address), None)
             if instance is None or not instance.alive:
                 raise NotReady(f"nobody listens at {address}", help="start the instance")
             if reason := self._unready.get(instance.id, ""):
@@ -243,21 +245,22 @@ class MemoryRuntime:
 
 
 class MemoryScoring:
-    """A `Scoring` that asks the models of a `MemoryRuntime`."""
+    """A `Scoring` that asks the models of a `MemoryRuntime`; *behind* says which of them answers at a gateway's URL."""
 
-    def __init__(self, runtime: MemoryRuntime) -> None:
+    def __init__(self, runtime: MemoryRuntime, behind: Callable[[str], str] = lambda address: address) -> None:
         self._runtime = runtime
+        self._behind = behind
         self._answers = 0
         self._lock = threading.Lock()
 
     def ready(self, address: str, timeout: float = 2.0) -> Mapping[str, Any]:
         """Return what the readiness probe answered; raises `NotReady` with the reason."""
-        instance, _ = self._runtime.answering(address)
+        instance, _ = self._runtime.answering(self._behind(address))
         return {"model": instance.model, "version": str(instance.version)}
 
     def predict(self, address: str, rows: Sequence[Mapping[str, Any]], timeout: float = 30.0) -> Scores:
         """Score *rows*; a column that the model misses is `RowsRefused`, what else it raises `CannotTell`."""
-        instance, behaviour = self._runtime.answering(address)
+        instance, behaviour = self._runtime.answering(self._behind(address))
         try:
             scores = tuple(behaviour(rows))
         except KeyError as error:

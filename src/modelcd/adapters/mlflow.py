@@ -129,14 +129,10 @@ class MlflowRegistry:
     def _opened(self) -> MlflowClient:
         with self._opening:
             if self._client is None:
-                from mlflow import MlflowClient
-
-                client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
                 with held(self._folder / ".setup.lock", "the registry", self._patience, RegistryError):
-                    # The first call makes the database.
-                    client.search_experiments(max_results=1)
-                    client.search_registered_models(max_results=1)
-                self._client = client
+                    if self._is_absent():
+                        _make(Path(self._uri.removeprefix("sqlite:///")))
+                    self._client = _client(self._uri)
             return self._client
 
     def _experiment(self, client: MlflowClient, model: str) -> str:
@@ -230,6 +226,26 @@ class MlflowRegistry:
                 shutil.rmtree(kept, ignore_errors=True)
                 os.replace(got, kept)
         return kept
+
+
+def _client(uri: str) -> MlflowClient:
+    """Return a client of the store at *uri*; its first calls bring a database up to date."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.search_experiments(max_results=1)
+    client.search_registered_models(max_results=1)
+    return client
+
+
+def _make(path: Path) -> None:
+    """Make the database at *path*, under another name first: MLflow cannot go on with one that is half made."""
+    half = path.with_name(f"{path.name}.making")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{half.name}*"):
+        left.unlink()
+    _client(f"sqlite:///{half}")
+    os.replace(half, path)
 
 
 @contextmanager

@@ -75,7 +75,6 @@ class Release:
     opened: str
     takes_out: int | None = None
     evidence: tuple[Mapping[str, Any], ...] = ()
-    intent: Mapping[str, Any] = field(default_factory=dict)
     step: int = -1
     step_since: str = ""
     baked: float = 0.0
@@ -117,10 +116,11 @@ class Endpoint:
     """What an environment knows of one model: who serves, what is wanted of the gateway, and every release.
 
     `wanted` was asked of the gateway and is `confirmed` once it was seen to be served; `served` is what was seen last.
-    `awake` is how many seconds the endpoint has been watched in all: gaps between records count in part only, so that
-    neither a night asleep nor a clock that was set uses up a budget.  `held` says which person took over, in the
-    release `held_in` or for good.  `unready` maps versions that serve and do not answer to the watched time since when.
-    `restarts` maps versions to how often they were started again in a row, and when last.
+    `pending` is an intent whose outcome is not known.  `awake` is how many seconds the endpoint has been watched in
+    all: gaps between records count in part only, so that neither a night asleep nor a clock that was set uses up a
+    budget.  `held` says which person took over, in the release `held_in` or for good.  `unready` maps versions that
+    serve and do not answer to the watched time since when.  `restarts` maps versions to how often they were started
+    again in a row, and when last.
     """
 
     stream: str
@@ -134,6 +134,7 @@ class Endpoint:
     served_since: str = ""
     releases: tuple[Release, ...] = ()
     changed: str = ""
+    pending: Mapping[str, Any] = field(default_factory=dict)
     failures: int = 0
     failed_at: str = ""
     failure: str = ""
@@ -219,8 +220,8 @@ def _apply(endpoint: Endpoint, record: Record) -> Endpoint:
         case "done":
             return _done(endpoint, release, entry.at, body)
         case "failed":
-            endpoint = replace(endpoint, failures=endpoint.failures + 1, failed_at=entry.at, failure=str(body["error"]))
-            return _update(endpoint, release, intent={})
+            failures, why = endpoint.failures + 1, str(body["error"])
+            return replace(endpoint, pending={}, failures=failures, failed_at=entry.at, failure=why)
         case "observed":
             return _update(endpoint, release, **_observed(release, entry.at, body))
         case "seen":
@@ -267,8 +268,11 @@ def _update(endpoint: Endpoint, release: Release | None, **changes: Any) -> Endp
 
 
 def _intended(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[str, Any]) -> Endpoint:
-    changes: dict[str, Any] = {"intent": dict(body)}
+    changes: dict[str, Any] = {}
+    endpoint = replace(endpoint, pending=dict(body))
     if body["effect"] == "start":
+        # Wherever it will answer, the gateway has to be told: also when nobody lives to record the outcome.
+        endpoint = _to_be_told(endpoint, int(body["version"]))
         mine = release is not None and int(body["version"]) == release.version
         if release is not None and mine and not release.started:
             changes |= {"started": at, "started_awake": endpoint.awake}
@@ -284,6 +288,11 @@ def _intended(endpoint: Endpoint, release: Release | None, at: str, body: Mappin
     return _update(endpoint, release, **changes)
 
 
+def _to_be_told(endpoint: Endpoint, version: int) -> Endpoint:
+    routed = endpoint.wanted is not None and version in endpoint.wanted.versions
+    return replace(endpoint, confirmed=endpoint.confirmed and not routed)
+
+
 def _started_again(endpoint: Endpoint, version: int, at: str) -> Endpoint:
     times, last = endpoint.restarts.get(version, (0, ""))
     calm = not last or datetime.fromisoformat(at) - datetime.fromisoformat(last) > timedelta(seconds=STEADY)
@@ -292,8 +301,8 @@ def _started_again(endpoint: Endpoint, version: int, at: str) -> Endpoint:
 
 
 def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[str, Any]) -> Endpoint:
-    changes: dict[str, Any] = {"intent": {}}
-    endpoint = replace(endpoint, failures=0, failure="")
+    changes: dict[str, Any] = {}
+    endpoint = replace(endpoint, pending={}, failures=0, failure="")
     if body["effect"] == "shift":
         since = endpoint.served_since if endpoint.served == endpoint.wanted else at
         endpoint = replace(endpoint, confirmed=True, served=endpoint.wanted, served_since=since)
@@ -307,8 +316,7 @@ def _done(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[st
     elif body["effect"] == "warm":
         changes["warmed"] = True
     elif body["effect"] == "start":
-        routed = endpoint.wanted is not None and int(body["version"]) in endpoint.wanted.versions
-        endpoint = replace(endpoint, confirmed=endpoint.confirmed and not routed)
+        endpoint = _to_be_told(endpoint, int(body["version"]))
         if release is not None and int(body["version"]) == release.version:
             changes["launched"] = True
     elif body["effect"] == "point":

@@ -7,7 +7,7 @@ children of the project's own environment and hands back plain data.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,10 +27,20 @@ from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.steps import accept, validate
 from modelcd.steps.release import Candidate
 
+Contract = Callable[[str, Sequence[Mapping[str, Any]]], Sequence[Finding]]
+"""Asks an address for each point of the model contract, with some good rows."""
+
+
+def over_http(url: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """Ask *url* for the contract as every server in any language keeps it."""
+    from modelcd.serving.contract import check_contract
+
+    return check_contract(url, rows)
+
 
 @dataclass
 class Walk:
-    """One delivery on its way: what was found so far, and where it is recorded."""
+    """One delivery on its way: what was found so far, and where it is recorded; *contract* asks a staged version."""
 
     env: Environment
     project: Project
@@ -51,6 +61,7 @@ class Walk:
     reused: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    contract: Contract = over_http
 
     @property
     def model(self) -> str:
@@ -92,6 +103,7 @@ def read_builds(env: Environment, model: str) -> Builds:
 
 def open_delivery(walk: Walk, *, reason: str, trigger: str) -> None:
     """Record that a delivery begins; one that its driver left behind is closed as abandoned first."""
+    end_scratch(walk.env, walk.model)
     left = walk.builds.open
     if left is not None:
         why = f"its driver ended without a word; delivery {walk.delivery} took over"
@@ -101,6 +113,16 @@ def open_delivery(walk: Walk, *, reason: str, trigger: str) -> None:
         records = walk.env.journal.append(walk.builds.stream, walk.builds.seq, [entry])
         walk.builds = fold_builds(walk.builds, records)
     walk.record("opened", {"reason": reason, "trigger": trigger, "project": str(walk.path)})
+
+
+def end_scratch(env: Environment, model: str) -> None:
+    """Stop what a delivery that was killed at its gates left running; for whoever holds the builds' stream."""
+    for instance in env.runtime.instances(_scratch_place(model)):
+        env.runtime.stop(instance.id)
+
+
+def _scratch_place(model: str) -> str:
+    return f"gates/{model}"
 
 
 def close_delivery(walk: Walk, ending: str, why: str) -> Delivery:
@@ -266,7 +288,7 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
 
 
 def _scratch(walk: Walk, servers: ExitStack, version: int, digest: str, artifact: Path, interpreter: str) -> Instance:
-    unit = Unit(f"gates/{walk.model}", walk.model, version, digest, artifact, interpreter=interpreter)
+    unit = Unit(_scratch_place(walk.model), walk.model, version, digest, artifact, interpreter=interpreter)
     return servers.enter_context(validate.running(walk.env, unit))
 
 
@@ -348,7 +370,7 @@ def accept_staged(walk: Walk, staging: Environment) -> Finding:
     """Ask the staged version, through its gateway, what production will ask."""
     url = staging.router.url(staging.stream(walk.model))
     golden = json.loads((walk.folder / "golden.json").read_text(encoding="utf-8"))
-    findings = [_contract(url, golden["rows"][:3])]
+    findings = [_contract(walk.contract(url, golden["rows"][:3]))]
     findings.append(accept.golden(staging, url, golden["rows"], golden["scores"]))
     if walk.acceptance.tests:
         result = walk.call("accept", walk.acceptance.budget, url=url)
@@ -362,11 +384,7 @@ def accept_staged(walk: Walk, staging: Environment) -> Finding:
     return finding
 
 
-def _contract(url: str, rows: Sequence[Mapping[str, Any]]) -> Finding:
-    """Check the model contract at *url*, point by point."""
-    from modelcd.serving.contract import check_contract
-
-    points = check_contract(url, rows)
+def _contract(points: Sequence[Finding]) -> Finding:
     kept = sum(point.verdict is Verdict.PASS for point in points)
     broken = "; ".join(f"{point.name}: {point.reason}" for point in points if point.verdict is not Verdict.PASS)
     reason = f"{kept} of {len(points)} points of the contract are kept" + (f"; {broken}" if broken else "")

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from modelcd.artifact import digest_of
 from modelcd.domain.release import Endpoint
-from modelcd.domain.rollout import Close, Move, Point, Rehearse, Shift, Start, Stop, Wait, Warm
+from modelcd.domain.rollout import Close, Move, Point, Rehearse, Shift, Start, Stop, Wait, Warm, World
 from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Counters, counters_plain
 from modelcd.environment import Environment
@@ -35,6 +35,18 @@ def carry_out(env: Environment, watch: Watch, move: Move, actor: str) -> None:
         record(env, watch, "failed", actor, {**_intent(move), "error": error.message, "help": error.help})
         raise
     record(env, watch, "done", actor, {**_intent(move), **result})
+
+
+def found_done(env: Environment, watch: Watch, world: World, actor: str) -> None:
+    """Record the outcome of a start or a stop whose driver died before it could: it is seen to be done.
+
+    Every other effect without an outcome is done once more, because what decides does not know of it.
+    """
+    effect, version = watch.endpoint.pending.get("effect"), watch.endpoint.pending.get("version")
+    started = effect == "start" and version in world.ready
+    stopped = effect == "stop" and version not in world.ready and version not in world.dead
+    if started or stopped:
+        record(env, watch, "done", actor, {**watch.endpoint.pending, "found": True})
 
 
 def _repairs(endpoint: Endpoint, move: Move) -> bool:

@@ -11,6 +11,7 @@ from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import Entry
 from modelcd.environment import Environment
 from modelcd.errors import Busy, ModelcdError
+from modelcd.steps.build import end_scratch
 from modelcd.steps.tick import tick_on
 from modelcd.steps.watch import Watch
 
@@ -84,6 +85,7 @@ class Reconciler:
                 body = {"ending": "interrupted", "why": "its driver ended without a word"}
                 entry = Entry("closed", env.clock.now().isoformat(), ACTOR, seen.open.id, body)
                 env.journal.append(stream, seen.seq, [entry])
+                end_scratch(env, stream.removeprefix(f"{BUILDS}/"))
 
 
 def _age(since: str, now: datetime) -> float:

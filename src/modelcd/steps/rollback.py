@@ -34,8 +34,12 @@ def candidate_of(env: Environment, model: str, version: int) -> Candidate:
 
 def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int | None, *, id: str) -> Watch:
     """Ask the release under way to go back, or open one, named *id*, that brings the version before back."""
-    endpoint = Watch(env.stream(model)).refresh(env)
-    if endpoint.open is not None and to is None:
+    watch = Watch(env.stream(model))
+    endpoint = watch.refresh(env)
+    under_way = endpoint.open
+    if under_way is not None and under_way.takes_out is not None and to in (None, under_way.version):
+        return watch  # somebody began this very rollback and did not end it
+    if under_way is not None and to is None:
         return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or "rolled back by hand")
     target = to if to is not None else endpoint.before
     if target is None:

@@ -14,7 +14,7 @@ from modelcd.domain.release import LONGEST_LOOK, Endpoint, summary
 from modelcd.domain.rollout import Judged, Move, Shift, Wait, World, decide
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
-from modelcd.steps.effects import carry_out
+from modelcd.steps.effects import carry_out, found_done
 from modelcd.steps.observe import NOTHING_YET, look, observe
 from modelcd.steps.watch import Watch, record
 
@@ -43,6 +43,7 @@ def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0, alias
         watch.refresh(env)
         moves: list[Move] = []
         world = look(env, watch.endpoint, aliases=aliases)
+        found_done(env, watch, world, actor)
         judged = observe(env, watch, world, actor)
         while len(moves) < MOVES:
             move = decide(watch.endpoint, world, judged, env.clock.now())
