@@ -27,7 +27,7 @@ from laptops import SERVER, Hurried, Laptop, ask, forked, in_child, strays, unti
 from modelcd.adapters.traefik import Gateway
 from modelcd.environment import Environment
 from modelcd.ports import Unit
-from modelcd.testing.faults import BEFORE, Effect, Faults, Moment
+from modelcd.testing.faults import AFTER, BEFORE, Effect, Faults, Moment
 from modelcd.testing.kills import KillContract, Ran, Seen, World
 from modelcd.testing.traffic import free_port
 
