@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 WORDS = ("laptop", "docker", "kubernetes")
-PLACES = {"integration": "laptop", "flows": "laptop", "e2e": "laptop", "examples": "laptop"}
+PLACES = {"integration": "laptop", "flows": "laptop", "e2e": "laptop", "examples": "laptop", "chaos": "laptop"}
 HERE = Path(__file__).parent
 
 REQUIRED = pytest.StashKey[frozenset[str]]()

@@ -47,6 +47,7 @@ SERVER = """
 import http.server, json, os, sys
 factor = {"d1": 0.1, "d2": 0.2}.get(open(os.path.join(sys.argv[1], "model")).read(), 0.3)
 me = {"model": os.environ["MODELCD_MODEL"], "version": os.environ["MODELCD_VERSION"]}
+asked = []  # whether anybody saw that it is ready, before it was given anything to do
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -58,14 +59,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def do_GET(self):
-        self.say(200, me) if self.path == "/readyz" else self.say(404, {"error": "there is nothing here"})
+        if self.path != "/readyz":
+            return self.say(404, {"error": "there is nothing here"})
+        asked.append(1)
+        self.say(200, me)
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         try:
             rows = json.loads(body)["rows"]
             if not isinstance(rows, list) or not rows:
                 raise ValueError("rows are a list")
-            self.say(200, {"scores": [row["x"] * factor for row in rows], **me})
+            self.say(200, {"scores": [row["x"] * factor for row in rows], "proven": bool(asked), **me})
         except (ValueError, KeyError, TypeError) as error:
             self.say(422, {"error": "bad rows: " + repr(error)})
     def log_message(self, *_):
@@ -197,28 +201,45 @@ def forked(function: Callable[[], Any]) -> tuple[int, int]:
         os._exit(0)
 
 
-def ask(port: int, endpoint: str, connection: http.client.HTTPConnection | None = None) -> tuple[int, str]:
-    """Ask *endpoint* for one score as a user does; return the status (0: none) and the version that answered."""
+@dataclass(frozen=True)
+class Answered:
+    """What a user saw: `status` (0: no answer), who answered, who the gateway says did, whether it had been probed."""
+
+    status: int
+    version: str = ""
+    stamp: str = ""
+    proven: bool = False
+
+
+def ask(port: int, endpoint: str, connection: http.client.HTTPConnection | None = None) -> Answered:
+    """Ask *endpoint* for one score, as a user does."""
     own = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
     try:
         own.request("POST", f"/{endpoint}/predict", body=b'{"rows": [{"x": 1.0}]}')
         answer = own.getresponse()
-        said = answer.read()
-        return answer.status, str(json.loads(said).get("version", "")) if answer.status == 200 else ""
+        body = answer.read()
+        if answer.status != 200:
+            return Answered(answer.status)
+        said = json.loads(body)
+        return Answered(200, said["version"], answer.headers.get("x-version", ""), said["proven"])
     except (OSError, http.client.HTTPException, ValueError):
         own.close()
-        return 0, ""
+        return Answered(0)
     finally:
         if connection is None:
             own.close()
 
 
-def use(port: int, pause: float = 0.01) -> None:
-    """Ask production for scores for ever, as users do."""
+def use(port: int, pause: float = 0.01, log: Path | None = None) -> None:
+    """Ask production for scores for ever, as users do; keep in *log* what each request saw, and when it began."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
-    while True:
-        ask(port, stories.STREAM, connection)
-        time.sleep(pause)
+    clock = Hurried()
+    with (log or Path(os.devnull)).open("a", buffering=1) as file:
+        while True:
+            began = clock.now()
+            answer = ask(port, stories.STREAM, connection)
+            file.write(json.dumps({"at": began.isoformat(), **vars(answer)}) + "\n")
+            time.sleep(pause)
 
 
 def strays(laptop: Laptop, environments: Mapping[str, Environment]) -> tuple[str, ...]:

@@ -171,7 +171,8 @@ class LaptopWorld:
 
     def _answers(self, stream: str) -> list[str]:
         port = self.laptop.gateway.port
-        return [" ".join(map(str, ask(port, stream))) for _ in range(4)]
+        answers = [ask(port, stream) for _ in range(4)]
+        return [f"{answer.status} {answer.version}" for answer in answers]
 
 
 class LaptopBinding:
