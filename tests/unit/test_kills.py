@@ -67,8 +67,12 @@ class MemoryWorld:
     def go_by(self) -> None:
         """Let users come, and what is to go wrong at this moment."""
         self.waits += 1
+        champion = f"{stories.STREAM}@1"
+        if self.waits == self.accident - 1:
+            self.memory.runtime.unready(champion, "busy")
         if self.waits == self.accident:
-            self.memory.runtime.kill(f"{stories.STREAM}@1")
+            self.memory.runtime.unready(champion, "")
+            self.memory.runtime.kill(champion)
         for row in range(USERS):
             self.memory.send(stories.MODEL, {"x": float(row)})
 

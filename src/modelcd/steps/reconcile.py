@@ -34,16 +34,17 @@ class Reconciler:
     say: Callable[[str], None]
     watches: dict[str, Watch] = field(default_factory=dict)
     builds: dict[str, Builds] = field(default_factory=dict)
+    at_rest: dict[str, int] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, datetime] = field(default_factory=dict)
 
     def round(self) -> None:
         """Look at every endpoint once."""
         journal = next(iter(self.environments.values())).journal
-        for stream in journal.heads():
+        for stream, head in journal.heads().items():
             place = stream.split("/", 1)[0]
             if place == BUILDS:
-                self._guarded(stream, partial(self._left_behind, stream))
+                self._guarded(stream, partial(self._left_behind, stream, head.seq))
             elif place in self.environments:
                 watch = self.watches.setdefault(stream, Watch(stream))
                 self._guarded(stream, partial(self._one, self.environments[place], watch))
@@ -72,20 +73,24 @@ class Reconciler:
             self.aliases[watch.stream] = now
         tick_on(env, watch, actor=ACTOR, aliases=due)
 
-    def _left_behind(self, stream: str) -> None:
+    def _left_behind(self, stream: str, newest: int) -> None:
         """Close a delivery whose driver is gone: it cannot be gone on with, only begun anew."""
         env = next(iter(self.environments.values()))
+        if self.at_rest.get(stream) == newest:
+            return
+        (last,) = env.journal.read(stream, after=newest - 1)[:1]
+        if last.entry.kind == "closed":
+            self.at_rest[stream] = newest
+            return
         seen = self.builds.setdefault(stream, Builds(stream))
         seen = self.builds[stream] = fold_builds(seen, env.journal.read(stream, after=seen.seq))
-        if seen.open is None:
-            return
         with env.journal.exclusive(stream):
             seen = fold_builds(seen, env.journal.read(stream, after=seen.seq))
             if seen.open is not None:
+                end_scratch(env, stream.removeprefix(f"{BUILDS}/"))
                 body = {"ending": "interrupted", "why": "its driver ended without a word"}
                 entry = Entry("closed", env.clock.now().isoformat(), ACTOR, seen.open.id, body)
                 env.journal.append(stream, seen.seq, [entry])
-                end_scratch(env, stream.removeprefix(f"{BUILDS}/"))
 
 
 def _age(since: str, now: datetime) -> float:
