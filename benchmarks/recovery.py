@@ -4,6 +4,8 @@
 * A driver that is killed (SIGKILL) in the middle of a canary: seconds until somebody else writes the next record.
 * A breach: seconds from the record in which a guard is certain until the gateway is seen to give the challenger
   nothing any more, and from the first answer that failed until then.
+* A rollback that a person types, in a canary and after a promotion whose version before is warm: seconds from the start
+  of the command, and from its first look, until no user gets the version that is taken out.
 
 Everything is real: processes, Traefik, SQLite with full durability.  Run: ``python benchmarks/recovery.py``.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import signal
 import statistics
 import subprocess
@@ -49,7 +52,7 @@ class Users:
 
     url: str
     stop: threading.Event = field(default_factory=threading.Event)
-    by: list[tuple[float, str]] = field(default_factory=list)
+    by: list[tuple[float, str, str]] = field(default_factory=list)
 
     def ask(self) -> None:
         """Ask about fifty times a second until told to stop."""
@@ -57,7 +60,8 @@ class Users:
             while not self.stop.wait(0.02):
                 with contextlib.suppress(httpx.HTTPError):
                     answer = client.post(self.url, json={"rows": [{"a": None, "b": 0.25}]})
-                    self.by.append((time.time(), answer.headers.get("x-modelcd-routing", "")))
+                    routing, version = (answer.headers.get(f"x-{name}", "") for name in ("modelcd-routing", "version"))
+                    self.by.append((time.time(), routing, version))
 
 
 @contextlib.contextmanager
@@ -120,9 +124,18 @@ def of_a_breach(workspace: Workspace, version: int, users: Users) -> tuple[float
     certain = next(r for r in records if r.entry.kind == "observed" and r.entry.body["judgement"]["verdict"] == "fail")
     ladder = next(r for r in records if r.entry.kind == "done" and r.entry.body.get("step") == 0)
     canary = Routing.from_plain(dict(ladder.entry.body["routing"])).revision
-    under = [moment for moment, revision in users.by if revision == canary]
-    safe = next(moment for moment, _ in users.by if moment > under[-1])
+    under = [moment for moment, revision, _ in users.by if revision == canary]
+    safe = next(moment for moment, _, _ in users.by if moment > under[-1])
     return safe - _at(certain), safe - under[0]
+
+
+def of_a_rollback(workspace: Workspace, users: Users, champion: int) -> tuple[float, float]:
+    """Return the seconds until users are safe, from the start of the command and by its own clock."""
+    began = time.time()
+    run = [sys.executable, "-m", "modelcd.cli", "--workspace", str(workspace.path), "rollback", MODEL, "--json"]
+    told = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+    bad = [moment for moment, _, version in users.by if moment > began and version != str(champion)]
+    return max(bad, default=began) - began, told["safe_after"]
 
 
 def _drive(workspace: Workspace, version: int) -> subprocess.Popen[bytes]:
@@ -161,13 +174,26 @@ def main(rounds: int, changes: int) -> None:
         connect(workspace.path).promote(MODEL, first)
         challenger = proven(workspace, artifact(Path(place) / "next", 3), 2, SLOWLY)
         failing = proven(workspace, bad, 3, SLOWLY)
+        at_once = proven(workspace, artifact(Path(place) / "at once", 4), 4, Canary(shares=()))
+        control = connect(workspace.path)
         of_the_journal(workspace, changes)
         with asking(f"{connect(workspace.path).url(MODEL)}/predict") as users:
             killed = [of_a_killed_driver(workspace, challenger) for _ in range(rounds)]
             print(f"driver    driven again {_told(killed)} after SIGKILL", flush=True)
             breaches = [of_a_breach(workspace, failing, users) for _ in range(rounds)]
+            canary, warm = [], []
+            for _ in range(rounds):
+                driver = _drive(workspace, challenger)
+                _until(lambda: ((_line(control)["under_way"] or {}).get("requests") or 0) > 10, "a canary")
+                canary.append(of_a_rollback(workspace, users, first))
+                driver.wait(PATIENCE)
+                control.promote(MODEL, at_once, again="bench")
+                warm.append(of_a_rollback(workspace, users, first))
         print(f"breach    0 % {_told([b[0] for b in breaches])} after a guard was certain,", end="")
         print(f" {_told([b[1] for b in breaches])} after the canary's first answer")
+        for what, taken in (("in a canary", canary), ("after a promotion", warm)):
+            whole, own = ([t[k] for t in taken] for k in (0, 1))
+            print(f"rollback  {what}: users safe {_told(whole)} after the command was typed, {_told(own)} by its clock")
 
 
 def _told(seconds: list[float]) -> str:

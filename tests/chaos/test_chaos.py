@@ -31,7 +31,7 @@ from modelcd.errors import CannotTell, ModelcdError
 from modelcd.flows import deliver as flows
 from modelcd.flows._effects import pages
 from modelcd.steps.reconcile import Reconciler
-from modelcd.steps.tick import Watch
+from modelcd.steps.watch import Watch
 from modelcd.testing.traffic import free_port
 
 SECONDS = float(os.environ.get("MODELCD_CHAOS_SECONDS", "60"))

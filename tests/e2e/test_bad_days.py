@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -31,6 +32,9 @@ from desk import MODEL, Cli, replace
 
 from modelcd import connect
 from modelcd.control import Control
+from modelcd.domain.routing import Arm, Routing
+from modelcd.environments.laptop import laptop
+from modelcd.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -149,6 +153,21 @@ class Day:
         """Return the process id of a version in production."""
         record = self.modelcd.workspace / "places" / f"production%2F{MODEL}@{version}.pid"
         return int(json.loads(record.read_text())["pid"])
+
+    def runs(self, version: int) -> bool:
+        """Say whether a version runs in production."""
+        env = laptop(Workspace(self.modelcd.workspace), "production")
+        return any(i.alive and i.version == version for i in env.runtime.instances(env.stream(MODEL)))
+
+    def alias(self) -> int | None:
+        """Return the version that the registry's alias names."""
+        registry = laptop(Workspace(self.modelcd.workspace), "production").registry
+        return next((v.number for v in registry.versions(MODEL) if "production" in v.aliases), None)
+
+    def notices(self) -> list[dict[str, str]]:
+        """Return what people were told."""
+        path = self.modelcd.workspace / "notices.log"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
     def kill(self, who: Callable[[], int]) -> None:
         """Kill a process and wait until another one is in its place."""
@@ -340,6 +359,93 @@ def test_a_rollback_from_another_shell_ends_the_canary_for_both(day: Day) -> Non
     assert "complaints" in said
     assert "complaints" in rollback.stdout
     assert (day.newest()["ending"], day.champion()) == ("rolled back", champion)
+
+
+def test_when_both_versions_die_users_fail_shortly_people_are_told_and_the_release_goes_on(day: Day) -> None:
+    champion = day.champion()
+    driver = day.canary()
+    told = len(day.notices())
+    both = [day.model(version) for version in (champion, 3 - champion)]
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: day.model(champion) not in both and day.model(3 - champion) not in both, "both started again")
+
+    code, said = driver.ended()
+
+    assert (code, day.champion()) == (0, 3 - champion), said
+    day.served()
+    eventually(lambda: any("serves here and does not run" in n["text"] for n in day.notices()[told:]), "the news of it")
+
+
+def test_a_locked_registry_keeps_no_release_from_ending_and_its_alias_follows(day: Day) -> None:
+    champion = day.champion()
+    driver = day.canary()
+    store = sqlite3.connect(day.modelcd.workspace / "registry" / "mlflow.db", isolation_level=None)
+    store.execute("BEGIN EXCLUSIVE")
+    try:
+        code, said = driver.ended(120.0)
+    finally:
+        store.execute("ROLLBACK")
+        store.close()
+
+    assert (code, day.champion()) == (0, 3 - champion), said
+    eventually(lambda: day.alias() == 3 - champion, "the alias of the new champion")
+
+
+def test_an_alias_moved_by_hand_is_put_back(day: Day) -> None:
+    champion = day.champion()
+    registry = laptop(Workspace(day.modelcd.workspace), "production").registry
+    registry.point(MODEL, "production", 3 - champion)
+
+    eventually(lambda: day.alias() == champion, "the alias of the champion")
+
+
+def test_a_gateway_changed_by_hand_is_put_right_unless_somebody_holds_it(day: Day) -> None:
+    env = laptop(Workspace(day.modelcd.workspace), "production")
+    stream, champion = env.stream(MODEL), day.champion()
+    wanted = env.router.read(stream)
+    by_hand = Routing((Arm(champion, 100.0),), salt="by hand")
+    address = {i.version: i.address for i in env.runtime.instances(stream) if i.alive}[champion]
+    assert day.modelcd("hold", MODEL).returncode == 0
+    env.router.write(stream, by_hand, {champion: address})
+    looked = day.service("control"), time.monotonic()
+    eventually(lambda: time.monotonic() > looked[1] + 5, "some rounds of the reconciler")
+    assert env.router.read(stream) == by_hand
+    assert "held by" in day.modelcd("status").stdout
+
+    assert day.modelcd("release", MODEL).returncode == 0
+
+    eventually(lambda: env.router.read(stream) == wanted, "the routing as it was wanted")
+    day.served()
+
+
+def test_a_rollback_to_a_version_that_does_not_run_says_so_and_how_long_it_takes(day: Day) -> None:
+    champion = day.champion()
+    eventually(lambda: not day.runs(3 - champion), "the end of the version before")
+
+    told = day.modelcd("rollback", MODEL, "--reason", "complaints")
+
+    assert told.returncode == 0, told.stderr
+    assert f"version {3 - champion} does not run any more; starting it takes about" in told.stderr
+    assert f"version {3 - champion} serves everything, after" in told.stderr
+    assert day.champion() == 3 - champion
+
+
+def test_a_rollback_needs_neither_prefect_nor_the_registry(day: Day) -> None:
+    champion = day.champion()
+    driver = day.canary()
+    os.kill(day.service("prefect"), signal.SIGKILL)
+    store = sqlite3.connect(day.modelcd.workspace / "registry" / "mlflow.db", isolation_level=None)
+    store.execute("BEGIN EXCLUSIVE")
+    try:
+        told = day.modelcd.told("rollback", MODEL, "--json")
+    finally:
+        store.execute("ROLLBACK")
+        store.close()
+
+    driver.ended()
+    assert (told["ending"], told["cold"], day.champion()) == ("rolled back", False, champion)
+    assert told["safe_after"] is not None
 
 
 def test_down_in_a_canary_leaves_no_process_and_up_brings_it_back_as_it_was(day: Day) -> None:
