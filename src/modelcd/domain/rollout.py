@@ -26,7 +26,8 @@ CRASHES = 2
 """How often a challenger is started again while the champion answers in its stead; when it dies once more, it goes."""
 
 PATIENCE = 5
-"""How often in a row an effect before the first share may fail, until the release is given up: half a minute."""
+"""How often in a row an effect may fail (half a minute) until a release without a share is given up, or a person asked.
+"""
 
 HUNG = 60.0
 """Seconds after which a champion that lives and does not answer is started anew; a challenger has its ready_budget."""
@@ -366,7 +367,8 @@ def _keep(endpoint: Endpoint, world: World, now: datetime) -> Move:
 def _pause(endpoint: Endpoint, now: datetime) -> Wait | None:
     pause = min(2.0**endpoint.failures, LONGEST_PAUSE) if endpoint.failures else 0.0
     left = pause - _elapsed(endpoint.failed_at, now) if pause else 0.0
-    return Wait(f"trying again in {left:.0f} s: {endpoint.failure}", asks=True) if left > 0 else None
+    asks = endpoint.failures >= PATIENCE
+    return Wait(f"trying again in {left:.0f} s: {endpoint.failure}", asks=asks) if left > 0 else None
 
 
 def _elapsed(since: str, now: datetime) -> float:
