@@ -331,9 +331,9 @@ class Control:
 
     @cached_property
     def _journal(self) -> Journal:
-        from modelcd.adapters.journal import SqlJournal
+        from modelcd.environments.journal import journal_of
 
-        return SqlJournal(self.workspace.journal)
+        return journal_of(self.workspace)
 
     def _environment(self, name: str) -> Environment:
         if name not in self._environments:
