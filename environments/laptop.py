@@ -9,14 +9,13 @@ from pathlib import Path
 
 from modelcd.adapters.children import ChildProject, ChildSuccesses
 from modelcd.adapters.http import HttpScoring
-from modelcd.adapters.journal import SqlJournal
 from modelcd.adapters.mlflow import MlflowRegistry
 from modelcd.adapters.notices import Notices
 from modelcd.adapters.predictions import SpoolPredictions
 from modelcd.adapters.processes import ProcessRuntime
-from modelcd.adapters.system import SystemClock
 from modelcd.adapters.traefik import TraefikMetrics, TraefikRouter
 from modelcd.environment import Environment
+from modelcd.environments.journal import clock_of, journal_of
 from modelcd.environments.services import Services, registry_uri
 from modelcd.errors import UnknownName
 from modelcd.steps.build import Walk
@@ -34,7 +33,7 @@ def laptop(workspace: Workspace, name: str) -> Environment:
     predictions = SpoolPredictions(workspace.path / "predictions")
     return Environment(
         name=name,
-        journal=SqlJournal(workspace.journal),
+        journal=journal_of(workspace),
         registry=MlflowRegistry(registry_uri(workspace), workspace.path / "registry" / "artifacts"),
         runtime=ProcessRuntime(workspace.path / "places", predictions=predictions.spool),
         scoring=HttpScoring(),
@@ -42,7 +41,7 @@ def laptop(workspace: Workspace, name: str) -> Environment:
         metrics=TraefikMetrics(gateway),
         predictions=predictions,
         successes=ChildSuccesses(),
-        clock=SystemClock(),
+        clock=clock_of(workspace),
     )
 
 

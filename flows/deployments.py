@@ -14,8 +14,8 @@ from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.types.entrypoint import EntrypointType
 
-from modelcd.adapters.journal import SqlJournal
 from modelcd.domain.delivery import Builds, fold_builds
+from modelcd.environments.journal import journal_of
 from modelcd.flows.deliver import retrain
 from modelcd.workspace import Workspace, open_workspace
 
@@ -31,7 +31,7 @@ LOOK_EVERY = 5.0
 
 def projects(workspace: Workspace) -> dict[str, str]:
     """Return the newest project folder of each model that was ever delivered, as far as it is still there."""
-    journal = SqlJournal(workspace.journal)
+    journal = journal_of(workspace)
     found = {}
     for stream in journal.heads("builds/"):
         deliveries = fold_builds(Builds(stream), journal.read(stream)).deliveries

@@ -320,9 +320,9 @@ class Control:
 
     @cached_property
     def _journal(self) -> Journal:
-        from modelcd.adapters.journal import SqlJournal
+        from modelcd.environments.journal import journal_of
 
-        return SqlJournal(self.workspace.journal)
+        return journal_of(self.workspace)
 
     @property
     def _history(self) -> History:

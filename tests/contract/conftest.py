@@ -1,12 +1,14 @@
-"""One real gateway for all suites that need one; each test has an endpoint of its own."""
+"""One real gateway and one real database server for all suites; each test has a place of its own in them."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from modelcd.adapters.traefik import Gateway
+from modelcd.testing.postgres import PostgresServer
 from modelcd.testing.traffic import free_port
 
 
@@ -16,3 +18,18 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     gateway.start()
     yield gateway
     gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> str:
+    return postgres.schema(f"test_{uuid.uuid4().hex}")

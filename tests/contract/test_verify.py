@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from modelcd.cli.app import run
@@ -34,17 +36,23 @@ class Kept:
         journal.append(TRAINS, 0, [entry(n=1)])
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     monkeypatch.setenv("MODELCD_WORKSPACE", str(tmp_path / "workspace"))
-    control = connect()
 
-    def sql(statements: str) -> None:
+    def in_file(statements: str) -> None:
         with sqlite3.connect(control.workspace.journal) as other:
             other.executescript(statements)
         other.close()
 
-    made = Kept(control, sql)
+    def on_server(statements: str) -> None:
+        with psycopg.connect(os.environ["MODELCD_JOURNAL"]) as other:
+            other.execute(statements.encode())
+
+    if request.param == "postgresql":
+        monkeypatch.setenv("MODELCD_JOURNAL", request.getfixturevalue("database"))
+    control = connect()
+    made = Kept(control, on_server if request.param == "postgresql" else in_file)
     made.fill()
     return made
 

@@ -10,6 +10,7 @@ What the two databases do differently (who may write, who holds a stream, what a
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -79,8 +80,14 @@ _END = (
 _DIGEST = select(_RECORDS.c.digest).where(_RECORDS.c.stream == bindparam("stream"), _RECORDS.c.seq == bindparam("seq"))
 
 
+class Uncertain(JournalError):
+    """The connection was lost while records were made to last: whether they were is to be found out."""
+
+
 class Store(Protocol):
     """A database with the journal's tables; it translates what its driver raises."""
+
+    patience: float
 
     @property
     def exists(self) -> bool:
@@ -116,21 +123,43 @@ class SqlJournal:
 
     def append(self, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
         """Append *entries* behind record number *expected*, all or none; raises `Conflict`, `JournalError`."""
-        with self._store.writing(stream) as connection:
-            end = connection.execute(_END, {"stream": stream}).first()
-            seq, digest, checkpoint = (end.seq, end.digest, end.checkpoint) if end else (0, "", 0)
-            if end and end.kept != digest:
-                raise _tampered(stream, f"its head names record {seq}, which is not there as it was")
-            if seq != expected:
-                if expected > seq and connection.scalar(_DIGEST, {"stream": stream, "seq": expected}):
-                    raise _tampered(stream, f"there are records behind number {seq}, where its head says it ends")
-                raise _conflict(stream, expected, f"record {seq}")
-            records = sealed(stream, seq, digest, entries)
-            if records:
-                try:
-                    _keep(connection, Head(seq, digest).behind(records), checkpoint, records)
-                except IntegrityError as error:
-                    raise _conflict(stream, expected, "another record in that place") from error
+        records: list[Record] = []
+        try:
+            with self._store.writing(stream) as connection:
+                records += self._appended(connection, stream, expected, entries)
+        except Uncertain as error:
+            if records and not self._arrived(records[-1], error):
+                raise JournalError(f"{error.message}; none was", help="try again") from error
+        return records
+
+    def _arrived(self, newest: Record, lost: Uncertain) -> bool:
+        """Find out whether *newest* was written: who writes next to its stream comes after it, however it ended."""
+        deadline = time.monotonic() + self._store.patience
+        while True:
+            try:
+                with self._store.writing(newest.stream) as connection:
+                    found = connection.scalar(_DIGEST, {"stream": newest.stream, "seq": newest.seq})
+                return bool(found == newest.digest)
+            except JournalError:
+                if time.monotonic() >= deadline:
+                    raise lost from None
+                time.sleep(0.1)
+
+    def _appended(self, connection: Connection, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
+        end = connection.execute(_END, {"stream": stream}).first()
+        seq, digest, checkpoint = (end.seq, end.digest, end.checkpoint) if end else (0, "", 0)
+        if end and end.kept != digest:
+            raise _tampered(stream, f"its head names record {seq}, which is not there as it was")
+        if seq != expected:
+            if expected > seq and connection.scalar(_DIGEST, {"stream": stream, "seq": expected}):
+                raise _tampered(stream, f"there are records behind number {seq}, where its head says it ends")
+            raise _conflict(stream, expected, f"record {seq}")
+        records = sealed(stream, seq, digest, entries)
+        if records:
+            try:
+                _keep(connection, Head(seq, digest).behind(records), checkpoint, records)
+            except IntegrityError as error:
+                raise _conflict(stream, expected, "another record in that place") from error
         return records
 
     def heads(self, prefix: str = "") -> dict[str, Head]:
@@ -156,6 +185,7 @@ class _File:
         self._database = Database(
             path, TABLES, what="the journal", fails=JournalError, format=FORMAT, upgrade=upgrade, patience=patience
         )
+        self.patience = patience
         self._holds = Holds(path.with_name(path.name + ".holds"), JournalError)
 
     @property

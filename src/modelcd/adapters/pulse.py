@@ -27,7 +27,7 @@ class Pulse:
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def keeping(self, beat: Callable[[], None]) -> Iterator[None]:
+    def keeping(self, beat: Callable[[], object]) -> Iterator[None]:
         """Call *beat* once in a while during the block, and not any more after it; what it raises is not told."""
         key, beating = object(), threading.Lock()
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, event
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from modelcd.adapters.formats import Format, Upgrade
 from modelcd.adapters.locks import held
-from modelcd.errors import CannotTell, ConfigurationError
+from modelcd.errors import CannotTell
 
 _ADVICE = {
     sqlite3.SQLITE_FULL: ("the disk is full", "free some space, then run again"),
@@ -31,16 +32,13 @@ _ADVICE = {
     sqlite3.SQLITE_NOTADB: ("it is not an SQLite database", "move that file away or name another workspace"),
 }
 
-_OURS = MetaData()
-_META = Table("meta", _OURS, Column("key", String, primary_key=True), Column("value", Integer, nullable=False))
-
 
 class Database:
     """The file *path* with *tables*; made when it is first written to.  One per adapter, kept as long as it.
 
     *what* names it in messages, *fails* is what cannot be done raises, *patience* is how long, in seconds, a writer
     waits for another one.  A file of a newer *format* raises `ConfigurationError`, one of an older format is brought
-    to this one by *upgrade*, which gets a connection and that format.
+    to this one by *upgrade*.
     """
 
     def __init__(
@@ -51,15 +49,13 @@ class Database:
         what: str,
         fails: type[CannotTell],
         format: int,
-        upgrade: Callable[[Connection, int], None] | None = None,
+        upgrade: Upgrade | None = None,
         patience: float = 10.0,
     ) -> None:
         self.path = path
-        self._tables = tables
         self._what = what
         self._fails = fails
-        self._format = format
-        self._upgrade = upgrade
+        self._format = Format(tables, format, upgrade)
         self._patience = patience
         self._engine: Engine | None = None
         self._opening = threading.Lock()
@@ -115,38 +111,13 @@ class Database:
         except OSError as error:
             raise self._fails(f"{self._what} {self.path}: {error}", help="make its folder writable") from error
         with engine.connect() as connection:
-            if self._behind(self._made_by(connection)):
+            if self._format.behind(connection):
                 lock = self.path.with_name(self.path.name + ".setup.lock")
                 with held(lock, f"{self._what} {self.path}", self._patience, self._fails):
-                    self._make(connection)
-            made_by = self._made_by(connection)
-        if made_by != self._format:
-            age = "a newer" if made_by is None or made_by > self._format else "an older"
-            raise ConfigurationError(
-                f"{self._what} {self.path} was made by {age} modelcd (format {made_by}, this one has {self._format})",
-                help="use that modelcd, or name another workspace",
-            )
-
-    def _behind(self, made_by: int | None) -> bool:
-        return made_by is None or (self._upgrade is not None and made_by < self._format)
-
-    def _made_by(self, connection: Connection) -> int | None:
-        found = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'meta'").first()
-        if found is None:
-            return None
-        value = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'format'").scalar()
-        return None if value is None else int(value)
-
-    def _make(self, connection: Connection) -> None:
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        with _transaction(connection, "BEGIN IMMEDIATE"):
-            made_by = self._made_by(connection)
-            if made_by is None:
-                _OURS.create_all(connection)
-                self._tables.create_all(connection)
-                connection.execute(_META.insert().values(key="format", value=self._format))
-            elif self._upgrade is not None and made_by < self._format:
-                self._upgrade(connection, made_by)
+                    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                    with _transaction(connection, "BEGIN IMMEDIATE"):
+                        self._format.make(connection)
+            self._format.refuse_other(connection, f"{self._what} {self.path}")
 
 
 def _settings(connection: sqlite3.Connection, _: object) -> None:
