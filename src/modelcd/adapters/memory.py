@@ -218,10 +218,10 @@ class MemoryRuntime:
         with self._lock:
             return "\n".join(self._logs.get(instance, [])[-lines:] if lines > 0 else [])
 
-    def kill(self, instance: str) -> None:
+    def kill(self, instance: str, detail: str = "killed") -> None:
         """Let the instance die, as a crash does: it is still listed, and no longer alive."""
         with self._lock:
-            self._instances[instance] = replace(self._instances[instance], alive=False, detail="killed")
+            self._instances[instance] = replace(self._instances[instance], alive=False, detail=detail)
             self._logs[instance].append("killed")
 
     def unready(self, instance: str, reason: str = "warming up") -> None:

@@ -232,7 +232,7 @@ def _check(block: Block) -> None:
 def _divided(judge: Judge, block: Block) -> tuple[tuple[str, Split], ...]:
     splits, served = dict(judge.splits), (block.challenger.requests, block.baseline.requests)
     if block.step < len(judge.policy.shares) and all(served):
-        share = judge.policy.shares[block.step] / 100
+        share = (judge.policy.shares[block.step] if block.share is None else block.share) / 100
         split = splits.get(block.revision, Split(share))
         added = (split.requests[0] + served[0], split.requests[1] + served[1])
         splits[block.revision] = replace(split, requests=added)

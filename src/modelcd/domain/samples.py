@@ -62,7 +62,8 @@ class Block:
     """What the champion (`baseline`) and the challenger did at the same time under one and the same routing.
 
     `labels` maps the routing revision *under which the requests were served* to (baseline, challenger) labels
-    that arrived in this block, whenever they were served.
+    that arrived in this block, whenever they were served.  `share` is what the challenger was given under `revision`,
+    in per cent, where that is not the share of `step`: in a replay under another policy.
     """
 
     revision: str
@@ -70,3 +71,4 @@ class Block:
     baseline: Counters = field(default_factory=Counters)
     challenger: Counters = field(default_factory=Counters)
     labels: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)
+    share: float | None = None

@@ -7,7 +7,7 @@ read its newest record.  A `Watch` is a driver's reading of one endpoint; it may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -40,9 +40,14 @@ NOTHING_YET = Judged(Verdict.INCONCLUSIVE, "no evidence yet")
 
 @dataclass
 class Watch:
-    """What a driver has read of one endpoint: its state, the evidence of the open release, the newest findings."""
+    """What a driver has read of one endpoint: its state, the evidence of the open release, the newest findings.
+
+    `as_served` says of a block under which routing it was really served, where that is not the one in force: in a
+    replay.
+    """
 
     stream: str
+    as_served: Callable[[Block], Block] = lambda block: block
     endpoint: Endpoint = field(init=False)
     judge: judging.Judge | None = None
     openings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -211,6 +216,7 @@ def _record_look(
     counted, anew, cursor = read
     release = watch.endpoint.open
     assert release is not None and watch.judge is not None, "only an open release is observed"
+    block = watch.as_served(block) if block is not None else None
     after = judging.update(watch.judge, block) if block is not None else watch.judge
     judgement = judging.judgement(after, release.step)
     body = {
@@ -354,6 +360,7 @@ def block_plain(block: Block) -> dict[str, Any]:
         "baseline": counters_plain(block.baseline),
         "challenger": counters_plain(block.challenger),
         "labels": {r: [base.n, base.bad, new.n, new.bad] for r, (base, new) in block.labels.items()},
+        **({"share": block.share} if block.share is not None else {}),
     }
 
 
@@ -361,7 +368,7 @@ def block_from(plain: Mapping[str, Any]) -> Block:
     """Read what `block_plain` wrote."""
     labels = {r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in plain["labels"].items()}
     baseline, challenger = counters_from(plain["baseline"]), counters_from(plain["challenger"])
-    return Block(plain["revision"], plain["step"], baseline, challenger, labels)
+    return Block(plain["revision"], plain["step"], baseline, challenger, labels, plain.get("share"))
 
 
 def finding_plain(finding: Finding) -> dict[str, Any]:
