@@ -4,10 +4,10 @@ The journal of a real place gives the world around the engine: counts and labels
 to start or died, effects that failed and how long they took.  Nothing is started, nothing real is written, and what is
 written here is marked.
 
-With the release's own policy all of it is taken over, each thing at its record, so that the same decisions follow.  With
-another policy the engine takes other decisions, and only what does not depend on them is: how the version started, what
-was counted while both answered, and labels that could not be judged.  Two looks become one block only where both were
-served under the same routing: two shares in one block would compare different hours of the day.
+With the release's own policy all of it is taken over, each thing at its record, so that the same decisions follow.
+With another policy the engine takes other decisions, and only what does not depend on them is: how the version started,
+what was counted while both answered, and labels that could not be judged.  Two looks become one block only where both
+were served under the same routing: two shares in one block would compare different hours of the day.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from modelcd.adapters.memory import MemoryJournal, MemoryPredictions, MemoryRegistry, MemoryRuntime, MemoryScoring
 from modelcd.adapters.memory_project import MemorySuccesses
@@ -26,14 +27,15 @@ from modelcd.adapters.memory_traffic import MemoryRouter
 from modelcd.artifact import digest_of
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary, GuardKind
-from modelcd.domain.records import Entry
+from modelcd.domain.records import Entry, Record
 from modelcd.domain.release import add
-from modelcd.domain.replay import Attempt, Found, Look, Recording
+from modelcd.domain.replay import Attempt, Found, Look, Recording, recording
 from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Block, Counters, Labels
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, NotReady, PredictionsError
 from modelcd.ports import Instance, Labelled, Unit
+from modelcd.steps.replay import refuse_unfit, replay
 
 NOWHERE = Path(os.devnull)
 """Where the artifacts of a replay are: nothing is loaded, and no real artifact need be there any more."""
@@ -72,9 +74,10 @@ class Replayed:
         self.unready: dict[int, str] = {}
         self.trouble = ""
         self.counters: dict[int, Counters] = defaultdict(Counters)
-        self.given: list[Look] = []
-        self._looks = deque(recording.looks)
-        self._look_seqs = [look.seq for look in recording.looks]
+        self._coming = deque(recording.looks)
+        self._seqs = [look.seq for look in recording.looks]
+        self._given: list[Look] = []
+        self._given_seqs: list[int] = []
         self._asked = deque(recording.asked)
         self._attempts: dict[tuple[str, str], deque[Attempt]] = defaultdict(deque)
         for attempt in recording.attempts:
@@ -111,15 +114,15 @@ class Replayed:
     def go(self, found: Found) -> None:
         """Move on to a moment of the recording and let the world be as it was *found* then."""
         self.clock.set(found.at, back=self.own)
-        while self._looks and self._looks[0].seq <= found.seq:
-            self._give(self._looks.popleft())
+        while self._coming and self._coming[0].seq <= found.seq:
+            self._give(self._coming.popleft())
         self.reached = found.seq
-        said = [(found.at, what) for what in found.told()]
-        if not (self.own or found.early):
-            self.left_out += said
-            self.unready.clear()
+        facts = self.taken_over if self.own or found.early else self.left_out
+        known = facts[-1][1] if facts else ""
+        facts += [(found.at, what) for what in found.told() if what != known]
+        self.unready = {} if facts is self.left_out else self.unready
+        if facts is self.left_out:
             return
-        self.taken_over += said
         if found.answering:
             self.unready.clear()
         if found.absent is not None:
@@ -136,8 +139,9 @@ class Replayed:
         self.trouble = look.trouble
         if look.evidence or self.own:
             self._count(look.counted)
-        if look.evidence:
-            self.given.append(look)
+        if look.evidence and not look.empty:
+            self._given.append(look)
+            self._given_seqs.append(look.seq)
 
     def _count(self, more: Mapping[int, Counters]) -> None:
         for version, counters in more.items():
@@ -146,18 +150,22 @@ class Replayed:
     @property
     def waiting(self) -> str:
         """The revision under which was served what the engine has not looked at yet; empty when it has seen all."""
-        return next((look.revision for look in reversed(self.given) if look.seq > self._taken and not look.empty), "")
+        looks = self._since(self._taken)
+        return looks[-1].revision if looks else ""
+
+    def _since(self, seq: int) -> list[Look]:
+        """Return the looks behind record *seq* that were given to the engine and are evidence."""
+        return self._given[bisect_right(self._given_seqs, seq) :]
 
     def as_served(self, block: Block) -> Block:
         """Return *block*, which the engine takes now, with the routing and the labels as they really were."""
-        looks = [look for look in self.given if look.seq > self._taken and not look.empty]
+        looks = self._since(self._taken)
         self._taken = self.reached
         labels: dict[str, tuple[Labels, Labels]] = {}
-        if block.labels:
-            after = bisect_right([look.seq for look in self.given], self._labels_after)
-            for revision, (base, new) in (pair for look in self.given[after:] for pair in look.labels.items()):
-                was = labels.get(revision, (Labels(), Labels()))
-                labels[revision] = _sum(was[0], base), _sum(was[1], new)
+        labelled = self._since(self._labels_after) if block.labels else []
+        for revision, (base, new) in (pair for look in labelled for pair in look.labels.items()):
+            was = labels.get(revision, (Labels(), Labels()))
+            labels[revision] = _sum(was[0], base), _sum(was[1], new)
         block = replace(block, labels=labels)
         if not looks or looks[-1].revision == block.revision:
             return block
@@ -187,8 +195,7 @@ class Replayed:
 
     def _between(self, tried: Attempt) -> bool:
         """Say whether there was a look between now and the attempt: then it is another one, of a later decision."""
-        seqs = self._look_seqs
-        return bisect_right(seqs, self.reached) != bisect_right(seqs, tried.begun)
+        return bisect_right(self._seqs, self.reached) != bisect_right(self._seqs, tried.begun)
 
     def labelled(self, after: int) -> list[Labelled]:
         """Return the labels that came behind record *after*, one by one, as they were judged live."""
@@ -198,9 +205,8 @@ class Replayed:
         model, version = self.recording.start.model, self.recording.version
         champion = self.recording.start.champion
         wanted = self.router.read(self.recording.start.stream)
-        first = bisect_right([look.seq for look in self.given], after)
         rows: list[Labelled] = []
-        for look in self.given[first:]:
+        for look in self._since(after):
             for revision, pair in look.labels.items():
                 # The engine counts what it served itself; `as_served` puts the real routing back.
                 known = revision if revision in self.router.written or wanted is None else wanted.revision
@@ -210,6 +216,16 @@ class Replayed:
                         for k in range(labels.n)
                     ]
         return rows
+
+
+def replayed(records: Sequence[Record], release: str, policy: Canary | None = None) -> dict[str, Any]:
+    """Replay *release* of the stream that *records* are, under its own policy or under *policy*.
+
+    Raises `UsageError` for a policy that cannot be judged on what was recorded.
+    """
+    recorded = recording(records, release)
+    refuse_unfit(policy or recorded.policy, recorded.policy)
+    return replay(Replayed(recorded, policy or recorded.policy))
 
 
 def _sum(one: Labels, other: Labels) -> Labels:
@@ -232,8 +248,6 @@ class _Clock:
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        from datetime import timedelta
-
         self._now += timedelta(seconds=max(0.0, seconds))
 
     def set(self, at: str, *, back: bool) -> None:
@@ -243,7 +257,7 @@ class _Clock:
 
 class _Runtime(MemoryRuntime):
     def __init__(self, world: Replayed) -> None:
-        super().__init__({digest_of(NOWHERE): lambda rows: []})
+        super().__init__({digest_of(NOWHERE): lambda _: []})
         self.world = world
 
     def begin(self, version: int) -> None:
@@ -264,8 +278,8 @@ class _Scoring(MemoryScoring):
 
     def ready(self, address: str, timeout: float = 2.0) -> Mapping[str, str]:
         said = super().ready(address, timeout)
-        if reason := self.world.unready.get(int(said["version"]), ""):
-            raise NotReady(reason)
+        if (reason := self.world.unready.get(int(said["version"]))) is not None:
+            raise NotReady(reason or "no answer")
         return {str(key): str(value) for key, value in said.items()}
 
 
@@ -318,6 +332,3 @@ class _Registry(MemoryRegistry):
 
     def point(self, model: str, alias: str, number: int | None) -> None:
         self.world.attempt("point", str(number))
-
-
-__all__: Sequence[str] = ("AsRecorded", "Replayed")

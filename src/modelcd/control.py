@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
+from modelcd.domain.policy import Canary
 from modelcd.domain.records import broken, until
 from modelcd.domain.release import Ask, Endpoint, Release, fold
 from modelcd.domain.story import timeline
@@ -279,6 +280,37 @@ class Control:
                     return {**delivery_plain(delivery), "model": model}
                 known.append(delivery.id)
         raise UnknownName("release", prefix, known)
+
+    def replay(self, prefix: str, policy: str | Path | Canary = "") -> Plain:
+        """Let the engine decide once more on what was recorded of a release, under its own policy or another one.
+
+        *policy* is a rollout, or the Python file that has one.  Nothing is started and nothing is recorded.
+        """
+        from modelcd.environments.replayed import replayed
+
+        endpoint, release = self._released(prefix)
+        other = policy if isinstance(policy, Canary) else self._policy(Path(policy)) if policy else None
+        told = replayed(self._journal.read(endpoint.stream), release.id, other)
+        return {**told, "policy_file": "" if isinstance(policy, Canary) else str(policy)}
+
+    def _released(self, prefix: str) -> tuple[Endpoint, Release]:
+        endpoints = self._endpoints()
+        for endpoint in endpoints:
+            if found := endpoint.release(prefix):
+                return endpoint, found
+        raise UnknownName("release", prefix, [r.id for endpoint in endpoints for r in endpoint.releases])
+
+    def _policy(self, path: Path) -> Canary:
+        from modelcd.adapters.children import ChildProject
+        from modelcd.domain.plain import from_plain
+        from modelcd.domain.policy import Budgets
+
+        path = path.expanduser().resolve()
+        file = path / "pipeline.py" if path.is_dir() else path
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}", help="a policy is a Python file with rollout = Canary(…)")
+        said = ChildProject(file.parent).call("policy", {"file": file.name}, budget=Budgets().describe)
+        return from_plain(Canary, said.value["rollout"])
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:
         """Return what the version said of the last request it failed at, if its log still has it and it is ours."""

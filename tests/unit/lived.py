@@ -1,8 +1,9 @@
-"""Releases that were really driven, over memory adapters: uneven ticks, effects that take time, users, people, crashes."""
+"""Releases that were really driven, over memory adapters: uneven ticks, slow effects, users, people, crashes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -133,10 +134,8 @@ class Life:
         while (passed := (self.memory.clock.now() - began).total_seconds()) < seconds:
             while left and left[0][0] <= passed:
                 left.pop(0)[1]()
-            try:
+            with suppress(CannotTell):
                 tick(self.env, watch, actor="anna")
-            except CannotTell:
-                pass
             if watch.endpoint.releases[-1].ending is not None:
                 break
             pause = self.chance.uniform(0.25, 0.4)

@@ -78,7 +78,10 @@ class Found:
         """Say in words what came from the world outside and was no decision of the engine."""
         return [
             *(f"version {version} died: {detail}" for version, detail in self.dead.items()),
-            *(f"version {version} did not answer" for version in self.unready),
+            *(
+                f"version {version} was not ready: {said}" if said else "a version did not answer, so nothing counted"
+                for version, said in self.unready.items()
+            ),
             *([f"version {self.absent} did not run and was started again"] if self.absent and not self.early else []),
             *(["the gateway did not serve what was wanted"] if self.adrift else []),
         ]
@@ -219,8 +222,8 @@ def _gone(own: Sequence[Record], place: int, before: Endpoint, release: Release)
             return shown
         forward = following.body.get("effect") == "shift" and not following.body["back"]
         if forward and release.champion is not None:
-            return {"unready": {release.champion: "no answer"}}
-    return {"unready": {release.version: "no answer"}}
+            return {"unready": {release.champion: ""}}
+    return {"unready": {release.version: ""}}
 
 
 def _needed(body: Mapping[str, Any], before: Endpoint, release: Release) -> dict[str, Any]:
@@ -238,9 +241,7 @@ def _needed(body: Mapping[str, Any], before: Endpoint, release: Release) -> dict
 
 def unfit(policy: Canary, recorded: Canary) -> str:
     """Say why *policy* cannot be replayed on what was recorded under *recorded*; empty when it can."""
-    (wanted, judged) = (
-        next((g.name for g in p.guards if g.kind is GuardKind.SUCCESS), "") for p in (policy, recorded)
-    )
+    (wanted, judged) = (next((g.name for g in p.guards if g.kind is GuardKind.SUCCESS), "") for p in (policy, recorded))
     if not wanted or wanted == judged:
         return ""
     by = f"by the guard {judged!r}" if judged else "by no guard"

@@ -7,14 +7,16 @@ that is undecided then stays so.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary, GuardKind
 from modelcd.domain.release import Release
-from modelcd.domain.replay import Found, Recording, Told, told, unfit
+from modelcd.domain.replay import Found, Look, Recording, Told, told, unfit
 from modelcd.domain.samples import Block
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, UsageError
@@ -56,11 +58,17 @@ class World(Protocol):
 
 @dataclass
 class Run:
-    """A replay under way: `last` is what the engine said in its newest tick."""
+    """A replay under way: `last` is what the engine said in its newest tick, `asked` when it left it to a person."""
 
     world: World
     watch: Watch
     last: Ticked | None = None
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def looks(self) -> Mapping[int, Look]:
+        """The looks of the recording by their record."""
+        return {look.seq: look for look in self.world.recording.looks}
 
     @property
     def release(self) -> Release:
@@ -79,12 +87,15 @@ class Run:
 
     def tick(self) -> None:
         """Tick once; an effect that fails here failed live, too, and is tried again when it was there."""
-        failures = self.watch.endpoint.failures
+        failures, waited = self.watch.endpoint.failures, self.last is not None and self.last.wait.asks
         try:
             self.last = tick(self.world.environment, self.watch, actor=ACTOR)
         except CannotTell:
             if self.watch.endpoint.failures == failures:
                 raise
+            return
+        if self.last.wait.asks and not waited and not self.ended:
+            self.asked.append((self.now.isoformat(), self.last.wait.why))
 
     def pause(self, seconds: float) -> None:
         """Let *seconds* pass, and tick."""
@@ -139,7 +150,7 @@ def _meanwhile(run: Run, until: datetime) -> None:
 
 def _look_first(run: Run, found: Found) -> None:
     """Let the engine look at what came under one routing before anything of the next one comes."""
-    coming = next((look for look in run.world.recording.looks if look.seq == found.seq), None)
+    coming = run.looks.get(found.seq)
     if coming is None or coming.empty:
         return
     tries = int(LOOK_EVERY[1] / LOOK_EVERY[0]) + 1
@@ -184,6 +195,7 @@ def _result(run: Run) -> Plain:
         "replayed": _plain(again, run.last.wait.why if run.last is not None else "nothing was recorded of it"),
         "as_recorded": again.course == live.course if world.own else None,
         "served_at": list(dict.fromkeys(look.share for look in recording.looks if not look.empty)),
+        "asked": [{"at": at, "what": why} for at, why in run.asked],
         "taken_over": [{"at": at, "what": what} for at, what in world.taken_over],
         "left_out": [{"at": at, "what": what} for at, what in world.left_out],
     }
