@@ -420,7 +420,7 @@ def test_everything_at_once_is_promoted_on_no_evidence(lived: Lives) -> None:
 
 
 def test_where_nothing_was_compared_live_nothing_is_decided(lived: Lives) -> None:
-    told = lived("promoted at once").replayed(LADDER)
+    told = lived("promoted at once").replayed(replace(LADDER, guards=(ERRORS, LATENCY)))
 
     assert told["replayed"]["ending"] == ""
     assert "not enough requests to compare" in told["replayed"]["waits"]

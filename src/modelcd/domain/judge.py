@@ -143,7 +143,8 @@ def _play(series: Series, guard: Guard, policy: Canary, block: Block) -> Series:
         case GuardKind.LATENCY:
             return series.after_latencies(block.baseline, block.challenger, bar)
         case GuardKind.SUCCESS:
-            for baseline, challenger in block.labels.values():
+            # In a fixed order, so that a reader of the journal computes the very same digits.
+            for _, (baseline, challenger) in sorted(block.labels.items()):
                 series = series.after(Table(challenger.bad, challenger.n, baseline.bad, baseline.n), bar)
             return series
         case _:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from operator import add as plus
 from typing import Any
 
 from modelcd.domain.plain import from_plain
@@ -301,7 +302,7 @@ def add(one: Counters, other: Counters) -> Counters:
     return Counters(
         requests=one.requests + other.requests,
         failures=one.failures + other.failures,
-        latency=tuple(a + b for a, b in zip(one.latency, other.latency, strict=True)),
+        latency=tuple(map(plus, one.latency, other.latency)),
         rescued=one.rescued + other.rescued,
         epoch=other.epoch or one.epoch,
     )

@@ -49,23 +49,48 @@ class Watch:
     stream: str
     as_served: Callable[[Block], Block] = lambda block: block
     endpoint: Endpoint = field(init=False)
-    judge: judging.Judge | None = None
     openings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    _judge: judging.Judge | None = field(default=None, init=False, repr=False)
+    _unjudged: list[Mapping[str, Any]] = field(default_factory=list, init=False, repr=False)
+    _said: tuple[judging.Judge, int, judging.Judgement] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.endpoint = Endpoint(self.stream)
 
-    def take(self, records: list[Record]) -> None:
-        """Follow the journal by *records*."""
+    def take(self, records: list[Record], judge: judging.Judge | None = None) -> None:
+        """Follow the journal by *records*; *judge* is the judge after them, where that is known already."""
         for record in records:
             self.endpoint = fold(self.endpoint, [record])
             release = self.endpoint.open
             if record.entry.kind == "opened" and release is not None:
-                self.judge, self.findings = judging.start(release.policy), ()
+                self._judge, self._unjudged, self.findings = judging.start(release.policy), [], ()
                 self.openings[release.version] = record.entry.body
-            elif record.entry.kind == "observed" and self.judge is not None and record.entry.body["block"]:
-                self.judge = judging.update(self.judge, block_from(record.entry.body["block"]))
+            elif record.entry.kind == "observed" and record.entry.body["block"]:
+                self._unjudged.append(record.entry.body["block"])
+            elif record.entry.kind == "closed":
+                self._judge, self._unjudged = None, []
+        if judge is not None:
+            self._judge, self._unjudged = judge, []
+
+    @property
+    def judge(self) -> judging.Judge:
+        """What was learned of the open release; computed when it is asked for, since a day has thousands of blocks.
+
+        Who only wants to write what a person asks, or to go back because of it, need not wait for that.
+        """
+        assert self._judge is not None, "a release is open"
+        judge = self._judge
+        for block in self._unjudged:
+            judge = judging.update(judge, block_from(block))
+        self._judge, self._unjudged = judge, []
+        return judge
+
+    def judgement(self, judge: judging.Judge, step: int) -> judging.Judgement:
+        """Return what *judge* says of *step*; ticks between two looks do not compute it again."""
+        if self._said is None or self._said[0] is not judge or self._said[1] != step:
+            self._said = judge, step, judging.judgement(judge, step)
+        return self._said[2]
 
     def refresh(self, env: Environment) -> Endpoint:
         """Read what was recorded since."""
@@ -104,11 +129,23 @@ def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0) -> Ti
         return Ticked(watch.endpoint, tuple(moves), Wait("more to do"), watch.findings)
 
 
-def record(env: Environment, watch: Watch, kind: str, actor: str, body: Mapping[str, Any], release: str = "") -> None:
-    """Write one record behind everything that *watch* has read, of the open release unless *release* names another."""
+def record(
+    env: Environment,
+    watch: Watch,
+    kind: str,
+    actor: str,
+    body: Mapping[str, Any],
+    release: str = "",
+    *,
+    judge: judging.Judge | None = None,
+) -> None:
+    """Write one record behind everything that *watch* has read, of the open release unless *release* names another.
+
+    *judge* is the judge after it, where it is known.
+    """
     known = watch.endpoint.open
     entry = Entry(kind, env.clock.now().isoformat(), actor, release or (known.id if known else ""), body)
-    watch.take(env.journal.append(watch.stream, watch.endpoint.seq, [entry]))
+    watch.take(env.journal.append(watch.stream, watch.endpoint.seq, [entry]), judge)
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------
@@ -142,7 +179,7 @@ def _answers(env: Environment, address: str, model: str, version: int) -> str:
 def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
     """Take the evidence since the last look and judge the present step on all of it."""
     endpoint, release = watch.endpoint, watch.endpoint.open
-    if release is None or watch.judge is None or not 0 <= release.step < len(release.policy.shares):
+    if release is None or release.asked or not 0 <= release.step < len(release.policy.shares):
         return NOTHING_YET
     if not endpoint.confirmed or world.routing != endpoint.wanted or release.champion is None:
         return Judged(Verdict.INCONCLUSIVE, "the gateway is being put right; nothing counts meanwhile")
@@ -182,8 +219,7 @@ def _recent(release: Release, now: datetime) -> bool:
 
 
 def _judged(watch: Watch, release: Release) -> Judged:
-    assert watch.judge is not None, "an open release has a judge"
-    judgement = judging.judgement(watch.judge, release.step)
+    judgement = watch.judgement(watch.judge, release.step)
     watch.findings = judgement.findings
     return Judged(judgement.verdict, judgement.reason)
 
@@ -215,10 +251,10 @@ def _record_look(
 ) -> None:
     counted, anew, cursor = read
     release = watch.endpoint.open
-    assert release is not None and watch.judge is not None, "only an open release is observed"
+    assert release is not None, "only an open release is observed"
     block = watch.as_served(block) if block is not None else None
     after = judging.update(watch.judge, block) if block is not None else watch.judge
-    judgement = judging.judgement(after, release.step)
+    judgement = watch.judgement(after, release.step)
     body = {
         "block": block_plain(block) if block is not None else None,
         "counted": {str(version): counters_plain(counters) for version, counters in counted.items()},
@@ -232,7 +268,7 @@ def _record_look(
             "findings": [finding_plain(finding) for finding in judgement.findings],
         },
     }
-    record(env, watch, "observed", actor, body)
+    record(env, watch, "observed", actor, body, judge=after)
 
 
 def _labels(env: Environment, watch: Watch, release: Release) -> tuple[dict[str, tuple[Labels, Labels]], int]:
