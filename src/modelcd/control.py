@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.domain.delivery import Delivery
+from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.story import timeline
 from modelcd.environment import Environment
@@ -279,6 +280,32 @@ class Control:
         moments = timeline(self._journal.read(where.stream), found.id)
         told = {**release_plain(found), "timeline": [asdict(moment) for moment in moments]}
         return {**told, "last_error": self._last_error(where, found) if found.exposed.failures else ""}
+
+    def replay(self, prefix: str, policy: str | Path | Canary = "") -> Plain:
+        """Let the engine decide once more on what was recorded of a release, under its own policy or another one.
+
+        *policy* is a rollout, or the Python file that has one.  Nothing is started and nothing is recorded.
+        """
+        from modelcd.environments.replayed import replayed
+
+        where, release = self._history.find(prefix)
+        if isinstance(where, str) or isinstance(release, Delivery):
+            raise UsageError(f"{release.id} is a delivery", help=f"replay one of its releases: modelcd history {where}")
+        other = policy if isinstance(policy, Canary) else self._policy(Path(policy)) if policy else None
+        told = replayed(self._journal.read(where.stream), release.id, other)
+        return {**told, "policy_file": "" if isinstance(policy, Canary) else str(policy)}
+
+    def _policy(self, path: Path) -> Canary:
+        from modelcd.adapters.children import ChildProject
+        from modelcd.domain.plain import from_plain
+        from modelcd.domain.policy import Budgets
+
+        path = path.expanduser().resolve()
+        file = path / "pipeline.py" if path.is_dir() else path
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}", help="a policy is a Python file with rollout = Canary(…)")
+        said = ChildProject(file.parent).call("policy", {"file": file.name}, budget=Budgets().describe)
+        return from_plain(Canary, said.value["rollout"])
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:
         """Return what the version said of the last request it failed at, if its log still has it and it is ours."""

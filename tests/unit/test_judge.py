@@ -106,7 +106,8 @@ def test_an_empty_arm_changes_nothing() -> None:
     judge = fed(Canary(guards=(ERRORS, LATENCY, SUCCESS)), Block("r", 0, counters(95, 1, 0.1), counters(5, 0, 0.1)))
     lonely = Block("r", 0, counters(1000, 300, 0.9), counters(0), {"r": (Labels(50, 20), Labels())})
 
-    assert update(judge, lonely) == judge
+    after = update(judge, lonely)
+    assert (after.guards, after.latencies, after.latency_ticks) == (judge.guards, judge.latencies, judge.latency_ticks)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -362,6 +363,17 @@ def test_traffic_that_is_divided_otherwise_than_asked_is_an_error() -> None:
     told = judgement(judge, 0)
     assert told.verdict is Verdict.ERROR
     assert "got 30.0 % of the requests (3,000 of 10,000), not the 25 % asked for" in told.reason
+
+
+@pytest.mark.parametrize("requests", [1, 3, 10])
+def test_a_small_share_of_little_traffic_is_not_called_wrongly_divided(requests: int) -> None:
+    """In most blocks the challenger has no request; the others alone would give it far too large a share."""
+    judge, chance = start(Canary(shares=(5, 50), guards=(ERRORS,))), np.random.default_rng(requests)
+    for few in chance.binomial(requests, 0.05, 4_000):
+        labels = {"r": (Labels(requests - int(few), 0), Labels(int(few), 0))}
+        judge = update(judge, Block("r", 0, counters(requests - int(few)), counters(int(few)), labels))
+
+    assert judgement(judge, 0).verdict is not Verdict.ERROR
 
 
 def test_labels_that_only_one_arm_gets_are_an_error() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -82,7 +83,7 @@ class MemoryJournal:
                 )
             records = sealed(stream, expected, known[-1].digest if known else "", entries)
             if records:
-                self._records[stream] = [*known, *records]
+                self._records.setdefault(stream, []).extend(records)
                 self._heads[stream] = self._heads.get(stream, Head(0, "")).behind(records)
             return records
 
@@ -222,10 +223,10 @@ class MemoryRuntime:
         with self._lock:
             return "\n".join(self._logs.get(instance, [])[-lines:] if lines > 0 else [])
 
-    def kill(self, instance: str) -> None:
+    def kill(self, instance: str, detail: str = "killed") -> None:
         """Let the instance die, as a crash does: it is still listed, and no longer alive."""
         with self._lock:
-            self._instances[instance] = replace(self._instances[instance], alive=False, detail="killed")
+            self._instances[instance] = replace(self._instances[instance], alive=False, detail=detail)
             self._logs[instance].append("killed")
 
     def unready(self, instance: str, reason: str = "warming up") -> None:
@@ -321,7 +322,9 @@ class MemoryPredictions:
     def labelled(self, endpoint: str, after: int = 0, limit: int = 100_000) -> list[Labelled]:
         """Return joined pairs with a cursor above *after*, in the order in which they were joined."""
         with self._lock:
-            found = [(cursor, key) for cursor, key in self._joined.get(endpoint, []) if cursor > after][:limit]
+            joined = self._joined.get(endpoint, [])
+            first = bisect_right(joined, after, key=lambda pair: pair[0])
+            found = joined[first : first + limit]
             return [self._pair(cursor, endpoint, key) for cursor, key in found]
 
     def counts(self, endpoint: str) -> Mapping[str, int]:

@@ -37,4 +37,7 @@ def lasted(since: str, until: str) -> str:
     if not since or not until:
         return "-"
     seconds = (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    for unit, size, least in (("d", 86_400, 172_800), ("h", 3_600, 14_400), ("min", 60, 120)):
+        if seconds >= least:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -143,7 +143,8 @@ def _play(series: Series, guard: Guard, policy: Canary, block: Block) -> Series:
         case GuardKind.LATENCY:
             return series.after_latencies(block.baseline, block.challenger, bar)
         case GuardKind.SUCCESS:
-            for baseline, challenger in block.labels.values():
+            # In a fixed order, so that a reader of the journal computes the very same digits.
+            for _, (baseline, challenger) in sorted(block.labels.items()):
                 series = series.after(Table(challenger.bad, challenger.n, baseline.bad, baseline.n), bar)
             return series
         case _:
@@ -231,13 +232,14 @@ def _check(block: Block) -> None:
 
 def _divided(judge: Judge, block: Block) -> tuple[tuple[str, Split], ...]:
     splits, served = dict(judge.splits), (block.challenger.requests, block.baseline.requests)
-    if block.step < len(judge.policy.shares) and all(served):
-        share = judge.policy.shares[block.step] / 100
+    # Also blocks that only one arm had a request in: without them little traffic looks as if it were divided wrongly.
+    if block.step < len(judge.policy.shares) and any(served):
+        share = (judge.policy.shares[block.step] if block.share is None else block.share) / 100
         split = splits.get(block.revision, Split(share))
         added = (split.requests[0] + served[0], split.requests[1] + served[1])
         splits[block.revision] = replace(split, requests=added)
     for revision, (baseline, challenger) in block.labels.items():
-        if revision in splits and baseline.n and challenger.n:
+        if revision in splits and (baseline.n or challenger.n):
             split = splits[revision]
             labelled = (split.labels[0] + challenger.n, split.labels[1] + baseline.n)
             splits[revision] = replace(split, labels=labelled)
@@ -255,7 +257,7 @@ def _wrong_splits(judge: Judge) -> list[Finding]:
     findings = []
     for revision, split in judge.splits:
         for what, (challenger, baseline) in (("requests", split.requests), ("labels", split.labels)):
-            log_odds = _mixture(challenger, baseline, split.share)
+            log_odds = _mixture(challenger, baseline, split.share) if challenger and baseline else -inf
             if log_odds >= log(1 / RATIO_LEVEL):
                 found = 100 * challenger / (challenger + baseline)
                 reason = (

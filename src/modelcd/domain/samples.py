@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import add as plus
 from typing import Any
 
 LATENCY_GRID: tuple[float, ...] = tuple(float(f"{0.0005 * 1.15**k:.4g}") for k in range(85))
@@ -63,7 +64,8 @@ class Block:
     """What the champion (`baseline`) and the challenger did at the same time under one and the same routing.
 
     `labels` maps the routing revision *under which the requests were served* to (baseline, challenger) labels
-    that arrived in this block, whenever they were served.
+    that arrived in this block, whenever they were served.  `share` is what the challenger was given under `revision`,
+    in per cent, where that is not the share of `step`: in a replay under another policy.
     """
 
     revision: str
@@ -71,6 +73,7 @@ class Block:
     baseline: Counters = field(default_factory=Counters)
     challenger: Counters = field(default_factory=Counters)
     labels: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)
+    share: float | None = None
 
 
 def add(one: Counters, other: Counters) -> Counters:
@@ -78,7 +81,7 @@ def add(one: Counters, other: Counters) -> Counters:
     return Counters(
         requests=one.requests + other.requests,
         failures=one.failures + other.failures,
-        latency=tuple(a + b for a, b in zip(one.latency, other.latency, strict=True)),
+        latency=tuple(map(plus, one.latency, other.latency)),
         rescued=one.rescued + other.rescued,
         epoch=other.epoch or one.epoch,
     )
@@ -112,6 +115,7 @@ def block_plain(block: Block) -> dict[str, Any]:
         "baseline": counters_plain(block.baseline),
         "challenger": counters_plain(block.challenger),
         "labels": {r: [base.n, base.bad, new.n, new.bad] for r, (base, new) in block.labels.items()},
+        **({"share": block.share} if block.share is not None else {}),
     }
 
 
@@ -119,4 +123,4 @@ def block_from(plain: Mapping[str, Any]) -> Block:
     """Read what `block_plain` wrote."""
     labels = {r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in plain["labels"].items()}
     baseline, challenger = counters_from(plain["baseline"]), counters_from(plain["challenger"])
-    return Block(plain["revision"], plain["step"], baseline, challenger, labels)
+    return Block(plain["revision"], plain["step"], baseline, challenger, labels, plain.get("share"))

@@ -13,6 +13,7 @@ command      arguments                          returns
 `gates`      data, scores                     verdict, findings, metrics
 `accept`     url                              verdict, reason, evidence: what the acceptance tests said
 `snapshot`   out                              a folder named by its content
+`policy`     file                             the rollout that a Python file has, alone or in a model
 ===========  =================================  ==================================================================
 
 Imports stand inside the functions: asking for rows should not wait for what training needs.
@@ -33,7 +34,7 @@ from typing import Any
 from modelcd.domain.plain import to_plain
 from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Model, nearest
-from modelcd.project.loading import load
+from modelcd.project.loading import load, load_policy
 from modelcd.project.slicing import Part, Slice, cut
 
 Plain = dict[str, Any]
@@ -221,9 +222,14 @@ def snapshot(project: Path, arguments: Arguments) -> Plain:
     return {"folder": str(folder), "digest": f"sha256:{digest}", "files": files}
 
 
+def policy(project: Path, arguments: Arguments) -> Plain:
+    """Say which rollout the Python file *file* of the folder has."""
+    return {"rollout": to_plain(load_policy(project / str(arguments["file"])))}
+
+
 COMMANDS: Mapping[str, Callable[[Path, Arguments], Plain]] = {
     function.__name__: function
-    for function in (describe, data, prepare, expect, tests, accept, train, rows, gates, snapshot)
+    for function in (describe, data, prepare, expect, tests, accept, train, rows, gates, snapshot, policy)
 }
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from modelcd.domain.policy import Canary
 from modelcd.errors import ChildError, ModelcdError, ProjectError
 from modelcd.project.declare import Dataset, Model, guard, nearest
 
@@ -41,6 +42,28 @@ def load(project: Path) -> Model:
     if others:
         raise ProjectError(f"{PIPELINE} calls its model {others[0]!r}", help=f"name it model: model = {others[0]}")
     raise ProjectError(f"{PIPELINE} defines no model", help='end it with model = Model(name="…", …)')
+
+
+def load_policy(file: Path) -> Canary:
+    """Run *file* and return its rollout, or that of its model; raises `ProjectError` with file and line."""
+    if not file.is_file():
+        raise ProjectError(f"there is no file {file.name} in {file.parent.name}/", help="rollout = Canary(…) is enough")
+    sys.path.insert(0, str(file.parent))
+    with reading(file.parent):
+        spec = importlib.util.spec_from_file_location("modelcd_policy", file)
+        if spec is None or spec.loader is None:
+            raise ProjectError(f"{file.name} is no Python file", help="a policy is a file like other.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    found = getattr(module, "rollout", None)
+    if isinstance(model := getattr(module, "model", None), Model) and not isinstance(found, Canary):
+        found = model.rollout
+    if not isinstance(found, Canary):
+        raise ProjectError(
+            f"{file.name} has no rollout", help="write rollout = Canary(shares=…, guards=[…]), or name a pipeline.py"
+        )
+    return found
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def _answers(env: Environment, address: str, model: str, version: int) -> str:
 def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
     """Take the evidence since the last look and judge the present step on all of it."""
     endpoint, release = watch.endpoint, watch.endpoint.open
-    if release is None or watch.judge is None or not 0 <= release.step < len(release.policy.shares):
+    if release is None or release.asked or not 0 <= release.step < len(release.policy.shares):
         return NOTHING_YET
     if not endpoint.confirmed or world.routing != endpoint.wanted or release.champion is None:
         return Judged(Verdict.INCONCLUSIVE, "the gateway is being put right; nothing counts meanwhile")
@@ -110,8 +110,7 @@ def _recent(release: Release, now: datetime) -> bool:
 
 
 def _judged(watch: Watch, release: Release) -> Judged:
-    assert watch.judge is not None, "an open release has a judge"
-    judgement = judging.judgement(watch.judge, release.step)
+    judgement = watch.judgement(watch.judge, release.step)
     watch.findings = judgement.findings
     return Judged(judgement.verdict, judgement.reason)
 
@@ -143,9 +142,10 @@ def _record_look(
 ) -> None:
     counted, anew, cursor = read
     release = watch.endpoint.open
-    assert release is not None and watch.judge is not None, "only an open release is observed"
+    assert release is not None, "only an open release is observed"
+    block = watch.as_served(block) if block is not None else None
     after = judging.update(watch.judge, block) if block is not None else watch.judge
-    judgement = judging.judgement(after, release.step)
+    judgement = watch.judgement(after, release.step)
     body = {
         "block": block_plain(block) if block is not None else None,
         "counted": {str(version): counters_plain(counters) for version, counters in counted.items()},
@@ -159,7 +159,7 @@ def _record_look(
             "findings": [finding_plain(finding) for finding in judgement.findings],
         },
     }
-    record(env, watch, "observed", actor, body)
+    record(env, watch, "observed", actor, body, judge=after)
 
 
 def _labels(env: Environment, watch: Watch, release: Release) -> tuple[dict[str, tuple[Labels, Labels]], int]:

@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelcd.domain import judge as judging
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.release import Endpoint, fold
-from modelcd.domain.samples import block_from
+from modelcd.domain.samples import Block, block_from
 from modelcd.domain.verdict import Finding
 from modelcd.environment import Environment
 
 
 @dataclass
 class Watch:
-    """What a driver has read of one endpoint: its state, the evidence of the open release, the newest findings."""
+    """What a driver has read of one endpoint: its state, the evidence of the open release, the newest findings.
+
+    `as_served` says of a block under which routing it was really served, where that is not the one in force: in a
+    replay.
+    """
 
     stream: str
+    as_served: Callable[[Block], Block] = lambda block: block
     endpoint: Endpoint = field(init=False)
-    judge: judging.Judge | None = None
     openings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    _judge: judging.Judge | None = field(default=None, init=False, repr=False)
+    _unjudged: list[Mapping[str, Any]] = field(default_factory=list, init=False, repr=False)
+    _said: tuple[judging.Judge, int, judging.Judgement] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.endpoint = Endpoint(self.stream)
 
-    def take(self, records: list[Record]) -> None:
-        """Follow the journal by *records*."""
+    def take(self, records: list[Record], judge: judging.Judge | None = None) -> None:
+        """Follow the journal by *records*; *judge* is the judge after them, where that is known already."""
         for record in records:
             self.endpoint = fold(self.endpoint, [record])
             release = self.endpoint.open
             if record.entry.kind == "opened" and release is not None:
-                self.judge, self.findings = judging.start(release.policy), ()
+                self._judge, self._unjudged, self.findings = judging.start(release.policy), [], ()
                 self.openings[release.version] = record.entry.body
-            elif record.entry.kind == "observed" and self.judge is not None and record.entry.body["block"]:
-                self.judge = judging.update(self.judge, block_from(record.entry.body["block"]))
+            elif record.entry.kind == "observed" and record.entry.body["block"]:
+                self._unjudged.append(record.entry.body["block"])
+            elif record.entry.kind == "closed":
+                self._judge, self._unjudged = None, []
+        if judge is not None:
+            self._judge, self._unjudged = judge, []
+
+    @property
+    def judge(self) -> judging.Judge:
+        """What was learned of the open release; computed when it is asked for, since a day has thousands of blocks.
+
+        Who only wants to write what a person asks, or to go back because of it, need not wait for that.
+        """
+        assert self._judge is not None, "a release is open"
+        judge = self._judge
+        for block in self._unjudged:
+            judge = judging.update(judge, block_from(block))
+        self._judge, self._unjudged = judge, []
+        return judge
+
+    def judgement(self, judge: judging.Judge, step: int) -> judging.Judgement:
+        """Return what *judge* says of *step*; ticks between two looks do not compute it again."""
+        if self._said is None or self._said[0] is not judge or self._said[1] != step:
+            self._said = judge, step, judging.judgement(judge, step)
+        return self._said[2]
 
     def refresh(self, env: Environment) -> Endpoint:
         """Read what was recorded since."""
@@ -44,8 +74,20 @@ class Watch:
         return self.endpoint
 
 
-def record(env: Environment, watch: Watch, kind: str, actor: str, body: Mapping[str, Any], release: str = "") -> None:
-    """Write one record behind everything that *watch* has read, of the open release unless *release* names another."""
+def record(
+    env: Environment,
+    watch: Watch,
+    kind: str,
+    actor: str,
+    body: Mapping[str, Any],
+    release: str = "",
+    *,
+    judge: judging.Judge | None = None,
+) -> None:
+    """Write one record behind everything that *watch* has read, of the open release unless *release* names another.
+
+    *judge* is the judge after it, where it is known.
+    """
     known = watch.endpoint.open
     entry = Entry(kind, env.clock.now().isoformat(), actor, release or (known.id if known else ""), body)
-    watch.take(env.journal.append(watch.stream, watch.endpoint.seq, [entry]))
+    watch.take(env.journal.append(watch.stream, watch.endpoint.seq, [entry]), judge)
