@@ -79,7 +79,6 @@ _END = text("""
     SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
     WHERE pid = :pid AND backend_start = :backend_start AND state_change = :state_change
 """)
-# Not pg_catalog.clock_timestamp(): an administrator may put another clock in front of it.
 _NOW = text("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
 
 
@@ -165,7 +164,11 @@ class Postgres:
                     who = holder.application_name.removeprefix("modelcd: ") if holder else "another process"
                     raise Busy(f"{stream} is held by {who}", help="wait until it is done, then try again")
                 time.sleep(POLL)
+        except Busy:
+            connection.close()
+            raise
         except BaseException:
+            # It may have the lock already, and must not come back with it.
             connection.invalidate()
             connection.close()
             raise
