@@ -207,7 +207,7 @@ def _shown(own: Sequence[Record], place: int, before: Endpoint, release: Release
             return _gone(own, place, before, release)
         case "seen" if entry.body["unready"]:
             return {"unready": {int(version): str(why) for version, why in entry.body["unready"].items()}}
-        case "seen":
+        case "seen" if release.step >= 0:
             return {"answering": True}
         case "repaired" if place + 1 < len(own):
             return _shown(own, place + 1, before, release)
