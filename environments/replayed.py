@@ -33,7 +33,7 @@ from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Block, Counters, Labels, add
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, NotReady, PredictionsError
-from modelcd.ports import Instance, Labelled, Unit
+from modelcd.ports import Instance, Labelled, Still, Unit, always
 from modelcd.steps.replay import refuse_unfit, replay
 
 NOWHERE = Path(os.devnull)
@@ -270,7 +270,7 @@ class _Runtime(MemoryRuntime):
         start = self.world.recording.start
         super().start(Unit(start.stream, start.model, version, digest_of(NOWHERE), NOWHERE))
 
-    def start(self, unit: Unit) -> Instance:
+    def start(self, unit: Unit, still: Still = always) -> Instance:
         self.world.attempt("start", str(unit.version))
         self.world.unready[unit.version] = "starting"
         return super().start(unit)
@@ -300,9 +300,9 @@ class _Router(MemoryRouter):
         stream = self.world.recording.start.stream
         super().write(stream, routing, {i.version: i.address for i in self.world.runtime.instances(stream)})
 
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str], still: Still = always) -> None:
         self.world.attempt(self.world.effect_of(routing.revision), routing.revision)
-        super().write(endpoint, routing, addresses)
+        super().write(endpoint, routing, addresses, still)
         self.adrift = False
         self.written.add(routing.revision)
 
@@ -335,5 +335,5 @@ class _Registry(MemoryRegistry):
     def fetch(self, model: str, number: int) -> Path:
         return NOWHERE
 
-    def point(self, model: str, alias: str, number: int | None) -> None:
+    def point(self, model: str, alias: str, number: int | None, still: Still = always) -> None:
         self.world.attempt("point", str(number))

@@ -19,7 +19,7 @@ from modelcd.environment import Environment
 from modelcd.errors import Busy, ModelcdError, RouterError
 from modelcd.flows import deliver as flows
 from modelcd.flows._effects import pages
-from modelcd.ports import Label, Notifier, Project, Router
+from modelcd.ports import Label, Notifier, Project, Router, Still, always
 from modelcd.steps.announce import Announcer
 from modelcd.steps.build import Contract, Walk, over_http
 from modelcd.steps.reconcile import Reconciler
@@ -132,10 +132,10 @@ class Refusing:
     def __init__(self, router: Router, nth: Callable[[], int]) -> None:
         self._router, self._nth = router, nth
 
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str], still: Still = always) -> None:
         if endpoint == STREAM and self._nth() == 3:
             raise RouterError("the gateway is away")
-        self._router.write(endpoint, routing, addresses)
+        self._router.write(endpoint, routing, addresses, still)
 
     def read(self, endpoint: str) -> Routing | None:
         return self._router.read(endpoint)

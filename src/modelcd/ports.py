@@ -6,7 +6,7 @@ Constructing an adapter does no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +17,17 @@ from modelcd.domain.records import Entry, Head, Record
 from modelcd.domain.routing import Abilities, Routing
 from modelcd.domain.samples import Counters
 from modelcd.domain.versions import Lineage, ModelVersion
+
+Still = Callable[[], None]
+"""Asked by what changes the world, right before it does: raises (a `Conflict`) when the caller was overtaken.
+
+A driver may be frozen anywhere between its decision and the effect, and others go on meanwhile.
+"""
+
+
+def always() -> None:
+    """Nobody can have overtaken who is alone."""
+
 
 # -- memory ------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +88,7 @@ class Registry(Protocol):
         """Return a local folder with the artifact, its digest checked; raises `UnknownName`, `RegistryError`."""
         ...
 
-    def point(self, model: str, alias: str, number: int | None) -> None:
+    def point(self, model: str, alias: str, number: int | None, still: Still = always) -> None:
         """Let *alias* name version *number*, or nothing."""
         ...
 
@@ -120,7 +131,7 @@ class Instance:
 class Runtime(Protocol):
     """Starts, sees and stops models in a place."""
 
-    def start(self, unit: Unit) -> Instance:
+    def start(self, unit: Unit, still: Still = always) -> Instance:
         """Start *unit* unless it lives already; returns before it is ready.  Raises `RuntimeFailure`."""
         ...
 
@@ -128,7 +139,7 @@ class Runtime(Protocol):
         """Return what was started in *place* (everywhere when empty) and not stopped, dead ones included."""
         ...
 
-    def stop(self, instance: str) -> None:
+    def stop(self, instance: str, still: Still = always) -> None:
         """Drain and stop the instance named *instance*; one that is not there is already stopped."""
         ...
 
@@ -168,7 +179,7 @@ class Scoring(Protocol):
 class Router(Protocol):
     """Splits the traffic of an endpoint (`environment/model`) between versions."""
 
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str], still: Still = always) -> None:
         """Put *routing* in force and return once requests are seen to be served by it.
 
         *addresses* has the URL of every version in the routing.  The same routing and addresses again change nothing.

@@ -99,7 +99,11 @@ def freeze(world: LaptopWorld, write: str) -> int:
     pid, read = forked(drive)
     os.close(read)
     stopped = lambda: os.waitpid(pid, os.WUNTRACED | os.WNOHANG)[0] == pid  # noqa: E731
-    until(stopped, 60.0, f"it never came to {write}")
+    try:
+        until(stopped, 60.0, f"it never came to {write}")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        raise
     return pid
 
 
@@ -125,29 +129,35 @@ def seen_by(world: LaptopWorld) -> tuple[Seen, int]:
     return world.look(), count
 
 
+@pytest.fixture
+def users(binding: LaptopBinding) -> Iterator[Users]:
+    asking = Users(binding._laptop.gateway.port)
+    thread = threading.Thread(target=asking.ask, daemon=True)
+    thread.start()
+    yield asking
+    asking.stop.set()
+    thread.join()
+
+
 @pytest.mark.parametrize("write", WRITES)
-def test_a_driver_frozen_before_a_write_does_no_harm_when_it_is_thawed(binding: LaptopBinding, write: str) -> None:
+def test_a_driver_frozen_before_a_write_does_no_harm_when_it_is_thawed(
+    binding: LaptopBinding, users: Users, write: str
+) -> None:
     world = binding.world("promote")
     assert isinstance(world, LaptopWorld)
     pid = freeze(world, re.escape(write))
     began = time.monotonic()
 
     in_child(partial(go_back, world), OVERTAKEN)
-    world.reconcile()
     took = time.monotonic() - began
+    world.reconcile()
     before, records = seen_by(world)
-    users = Users(world.laptop.gateway.port)
-    asking = threading.Thread(target=users.ask, daemon=True)
-    asking.start()
+    users.answers.clear()
     thaw(pid)
     until(lambda: len(users.answers) > 50)
-    users.stop.set()
-    asking.join()
 
     after, grown = seen_by(world)
     assert before.endpoints["production/m"]["shares"] == {1: 100.0}
-    assert {answer.version for answer in users.answers} == {"1"}, users.answers
-    assert after == before
-    assert grown == records
-    assert took < OVERTAKEN + 10.0
-    assert before.troubles == ()
+    assert {answer.version for answer in users.answers} == {"1"}
+    assert (after, grown) == (before, records)
+    assert took < OVERTAKEN

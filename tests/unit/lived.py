@@ -20,7 +20,7 @@ from modelcd.domain.versions import Lineage
 from modelcd.environment import Environment
 from modelcd.environments.memory import Memory
 from modelcd.errors import CannotTell, RouterError
-from modelcd.ports import Build, Label
+from modelcd.ports import Build, Label, Still, always
 from modelcd.steps.release import Candidate, open_release
 from modelcd.steps.tick import tick
 from modelcd.steps.watch import Watch
@@ -53,12 +53,12 @@ class SlowRouter(MemoryRouter):
         self.clock = clock
         self.away = 0
 
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str], still: Still = always) -> None:
         self.clock.sleep(0.137)
         if self.away:
             self.away -= 1
             raise RouterError("the gateway does not answer", help="is it running?")
-        super().write(endpoint, routing, addresses)
+        super().write(endpoint, routing, addresses, still)
 
 
 @dataclass

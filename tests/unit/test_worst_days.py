@@ -17,7 +17,7 @@ from modelcd.domain.release import Ask, Ending, Endpoint, Release, fold, misreme
 from modelcd.domain.routing import Abilities, Arm, Routing
 from modelcd.domain.samples import Counters
 from modelcd.errors import Conflict, MetricsError, Refused, RegistryError, RouterError
-from modelcd.ports import Clock, Metrics, Router
+from modelcd.ports import Clock, Metrics, Router, Still, always
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask
 from modelcd.steps.tick import tick
@@ -50,12 +50,12 @@ class Deaf:
     refuses: int = 1_000_000
     written: list[Routing] = field(default_factory=list)
 
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str], still: Still = always) -> None:
         """Pass it on, or raise."""
         if len(self.written) >= self.refuses:
             raise RouterError("not seen to be served")
         self.written.append(routing)
-        self.router.write(endpoint, routing, addresses)
+        self.router.write(endpoint, routing, addresses, still)
 
     def read(self, endpoint: str) -> Routing | None:
         """Pass it on."""

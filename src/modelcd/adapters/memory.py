@@ -21,7 +21,7 @@ from modelcd.adapters.truths import first_of, settled
 from modelcd.domain.records import Entry, Head, Record
 from modelcd.domain.versions import ModelVersion
 from modelcd.errors import Busy, CannotTell, Conflict, NotReady, RowsRefused, RuntimeFailure, UnknownName
-from modelcd.ports import Build, Instance, Label, Labelled, Receipt, Scores, Unit
+from modelcd.ports import Build, Instance, Label, Labelled, Receipt, Scores, Still, Unit, always
 
 Behaviour = Callable[[Sequence[Mapping[str, Any]]], Sequence[Any]]
 """What a model does: one score per row, in order."""
@@ -149,8 +149,9 @@ class MemoryRegistry:
             self._require(model, number)
             return self._artifacts[model, number]
 
-    def point(self, model: str, alias: str, number: int | None) -> None:
+    def point(self, model: str, alias: str, number: int | None, still: Still = always) -> None:
         """Let *alias* name version *number*, or nothing."""
+        still()
         with self._lock:
             if number is None:
                 self._aliases.get(model, {}).pop(alias, None)
@@ -179,8 +180,9 @@ class MemoryRuntime:
         self._starts = 0
         self._lock = threading.Lock()
 
-    def start(self, unit: Unit) -> Instance:
+    def start(self, unit: Unit, still: Still = always) -> Instance:
         """Start *unit* unless it lives already; raises `RuntimeFailure`."""
+        still()
         with self._lock:
             there = self._instances.get(unit.id)
             if there is not None and there.alive:
@@ -211,8 +213,9 @@ class MemoryRuntime:
         with self._lock:
             return sorted((i for i in self._instances.values() if place in ("", i.place)), key=lambda i: i.id)
 
-    def stop(self, instance: str) -> None:
+    def stop(self, instance: str, still: Still = always) -> None:
         """Stop the instance named *instance*; one that is not there is already stopped."""
+        still()
         with self._lock:
             if self._instances.pop(instance, None) is not None:
                 self._logs[instance].append("stopped")

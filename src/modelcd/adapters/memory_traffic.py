@@ -18,6 +18,7 @@ from typing import Any
 from modelcd.domain.routing import Abilities, Routing, Unit
 from modelcd.domain.samples import BUCKETS, LATENCY_GRID, Counters
 from modelcd.errors import ConfigurationError
+from modelcd.ports import Still, always
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class MemoryRouter:
         else:
             self._backends[address] = backend
 
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str], still: Still = always) -> None:
         """Put *routing* in force; raises `ConfigurationError` for a missing address or ability."""
         lacks = self.abilities().missing(routing)
         if lacks:
@@ -86,6 +87,7 @@ class MemoryRouter:
         homeless = [version for version in routing.versions if not addresses.get(version)]
         if homeless:
             raise ConfigurationError(f"versions {homeless} have no address", help="start them first")
+        still()
         wanted = {version: addresses[version] for version in routing.versions}
         with self._lock:
             there = self._endpoints.get(endpoint)

@@ -31,7 +31,7 @@ from modelcd.adapters.locks import held
 from modelcd.artifact import MANIFEST, Manifest, digest_of, read_manifest
 from modelcd.domain.versions import Lineage, ModelVersion, slug
 from modelcd.errors import ConfigurationError, RegistryError, UnknownName
-from modelcd.ports import Build
+from modelcd.ports import Build, Still, always
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -106,7 +106,7 @@ class MlflowRegistry:
             _check(folder, digest, what)
             return folder
 
-    def point(self, model: str, alias: str, number: int | None) -> None:
+    def point(self, model: str, alias: str, number: int | None, still: Still = always) -> None:
         """Let *alias* name version *number*, or nothing; raises `UnknownName`."""
         if number is None and self._is_absent():
             return
@@ -115,8 +115,10 @@ class MlflowRegistry:
             there = _aliases(client, model)
             if number is None:
                 if alias in there:
+                    still()
                     client.delete_registered_model_alias(slug(model), alias)
             elif self._find(model, number) and there.get(alias) != number:
+                still()
                 client.set_registered_model_alias(slug(model), alias, str(number))
 
     def _is_absent(self) -> bool:

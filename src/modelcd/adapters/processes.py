@@ -27,7 +27,7 @@ import psutil
 from modelcd.adapters.detached import Detached
 from modelcd.adapters.locks import held
 from modelcd.errors import RuntimeFailure
-from modelcd.ports import Instance, Unit
+from modelcd.ports import Instance, Still, Unit, always
 
 TOKEN = "MODELCD_INSTANCE"
 """The variable by which the processes of one start of an instance know each other."""
@@ -85,7 +85,7 @@ class ProcessRuntime:
         self._command = command
         self._predictions = predictions
 
-    def start(self, unit: Unit) -> Instance:
+    def start(self, unit: Unit, still: Still = always) -> Instance:
         """Start *unit* unless it lives already; returns before it is ready.  Raises `RuntimeFailure`."""
         with self._alone(unit.id), _door(f"{unit.id} could not be started"):
             there = self._find(unit.id)
@@ -98,12 +98,13 @@ class ProcessRuntime:
                 return self._instance(there)
             if there is not None:
                 _end_strays(there.token)
+            command = self._command(unit)
+            still()
             record = _Record.of(unit, _free_port({known.port for known in self._records()}))
             self._write(record)
             try:
-                self._process(unit.id).start(
-                    self._command(unit), env=self._environment(unit, record), cwd=self._folder.absolute()
-                )
+                environment = self._environment(unit, record)
+                self._process(unit.id).start(command, env=environment, cwd=self._folder.absolute())
             except RuntimeFailure:
                 if there is None:
                     self._path(unit.id, "json").unlink(missing_ok=True)
@@ -115,12 +116,13 @@ class ProcessRuntime:
         with _door("what runs could not be seen"):
             return [self._instance(record) for record in self._records() if place in ("", record.place)]
 
-    def stop(self, instance: str) -> None:
+    def stop(self, instance: str, still: Still = always) -> None:
         """Ask the instance to end, end its whole process group after `GRACE` seconds, and forget it; its log stays."""
         with self._alone(instance), _door(f"{instance} could not be stopped"):
             record = self._find(instance)
             if record is None:
                 return
+            still()
             self._process(instance).stop(GRACE)
             _end_strays(record.token)
             self._path(instance, "json").unlink(missing_ok=True)

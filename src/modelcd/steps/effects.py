@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, assert_never
@@ -14,7 +15,7 @@ from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Counters, counters_plain
 from modelcd.environment import Environment
 from modelcd.errors import Conflict, MetricsError, ModelcdError, NotReady, RegistryError, RuntimeFailure
-from modelcd.ports import Unit
+from modelcd.ports import Still, Unit
 from modelcd.steps.watch import Watch, record
 
 
@@ -28,9 +29,10 @@ def carry_out(env: Environment, watch: Watch, move: Move, actor: str) -> None:
     if _repairs(watch.endpoint, move):
         record(env, watch, "repaired", actor, {"what": move.why, "move": type(move).__name__.lower()})
     record(env, watch, "intended", actor, _intent(move))
-    _refuse_overtaken(env, watch)
     try:
-        result = _do(env, watch, move)
+        result = _do(env, watch, move, partial(_refuse_overtaken, env, watch))
+    except Conflict:
+        raise  # nothing was done, and whoever went on has written what there is to say
     except ModelcdError as error:
         record(env, watch, "failed", actor, {**_intent(move), "error": error.message, "help": error.help})
         raise
@@ -93,22 +95,22 @@ def _intent(move: Move) -> dict[str, Any]:
             assert_never(move)
 
 
-def _do(env: Environment, watch: Watch, move: Move) -> dict[str, Any]:
+def _do(env: Environment, watch: Watch, move: Move, still: Still) -> dict[str, Any]:
     match move:
         case Start():
-            return _start(env, watch, move.version)
+            return _start(env, watch, move.version, still)
         case Warm():
             return _warm(env, watch, move.version)
         case Rehearse():
-            return _rehearse(env, watch, move)
+            return _rehearse(env, watch, move, still)
         case Shift():
-            return _shift(env, watch, move)
+            return _shift(env, watch, move, still)
         case Point():
-            return _point(env, watch, move.version)
+            return _point(env, watch, move.version, still)
         case Stop():
             for instance in env.runtime.instances(watch.stream):
                 if instance.version == move.version:
-                    env.runtime.stop(instance.id)
+                    env.runtime.stop(instance.id, still)
             return {}
         case Close() | Wait():
             raise AssertionError("closing is one record, waiting is none")
@@ -116,7 +118,7 @@ def _do(env: Environment, watch: Watch, move: Move) -> dict[str, Any]:
             assert_never(move)
 
 
-def _start(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
+def _start(env: Environment, watch: Watch, version: int, still: Still) -> dict[str, Any]:
     model = watch.endpoint.model
     opening = watch.openings.get(version)
     if opening is None:
@@ -130,7 +132,7 @@ def _start(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
                 help="restore it from a backup, or build and deliver it anew",
             )
     unit = Unit(watch.stream, model, version, opening["digest"], artifact, interpreter=opening["interpreter"])
-    instance = env.runtime.start(unit)
+    instance = env.runtime.start(unit, still)
     return {"instance": instance.id, "address": instance.address}
 
 
@@ -153,22 +155,22 @@ def _warm(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
     return {"requests": sent, "seconds": round((env.clock.now() - began).total_seconds(), 3)}
 
 
-def _rehearse(env: Environment, watch: Watch, move: Rehearse) -> dict[str, Any]:
+def _rehearse(env: Environment, watch: Watch, move: Rehearse, still: Still) -> dict[str, Any]:
     """Put the challenger before the gateway without a share, and go back from there, timed."""
-    _write(env, watch, move.there)
+    _write(env, watch, move.there, still)
     began = env.clock.now()
-    _write(env, watch, move.back)
+    _write(env, watch, move.back, still)
     return {"routing": move.back.to_plain(), "seconds": (env.clock.now() - began).total_seconds()}
 
 
-def _write(env: Environment, watch: Watch, routing: Routing) -> None:
+def _write(env: Environment, watch: Watch, routing: Routing, still: Still) -> None:
     addresses = {i.version: i.address for i in env.runtime.instances(watch.stream)}
-    env.router.write(watch.stream, routing, {v: addresses[v] for v in routing.versions if v in addresses})
+    env.router.write(watch.stream, routing, {v: addresses[v] for v in routing.versions if v in addresses}, still)
 
 
-def _shift(env: Environment, watch: Watch, move: Shift) -> dict[str, Any]:
+def _shift(env: Environment, watch: Watch, move: Shift, still: Still) -> dict[str, Any]:
     routing = move.routing
-    _write(env, watch, routing)
+    _write(env, watch, routing, still)
     try:
         counters = env.metrics.counters(watch.stream)
     except MetricsError:
@@ -179,9 +181,9 @@ def _shift(env: Environment, watch: Watch, move: Shift) -> dict[str, Any]:
     return {"counters": {str(v): counters_plain(counters.get(v, Counters())) for v in routing.versions}}
 
 
-def _point(env: Environment, watch: Watch, version: int) -> dict[str, Any]:
+def _point(env: Environment, watch: Watch, version: int, still: Still) -> dict[str, Any]:
     try:
-        env.registry.point(watch.endpoint.model, env.name, version)
+        env.registry.point(watch.endpoint.model, env.name, version, still)
     except RegistryError as error:
         return {"alias": f"not moved: {error.message}"}
     return {"alias": env.name}

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from modelcd.domain.records import Entry
 from modelcd.environment import Environment
+from modelcd.errors import Conflict
 
 P = TypeVar("P")
 
@@ -50,6 +51,11 @@ READS: Mapping[str, frozenset[str]] = {
 """What only looks, asks or waits; copies that an adapter keeps of what it read (`Registry.fetch`) are not the world."""
 
 BEFORE, AFTER = "before", "after"
+
+
+def overtaken() -> None:
+    """Say, as a `Still`, that somebody else went on."""
+    raise Conflict("somebody else went on", help="read again, decide again")
 
 
 class Killed(BaseException):

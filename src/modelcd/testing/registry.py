@@ -16,8 +16,9 @@ import pytest
 
 from modelcd.artifact import Column, Manifest, digest_of, write_manifest
 from modelcd.domain.versions import Lineage
-from modelcd.errors import RegistryError, UnknownName
+from modelcd.errors import Conflict, RegistryError, UnknownName
 from modelcd.ports import Build, Registry
+from modelcd.testing.faults import overtaken
 
 MODEL = "team/flights"
 Builder = Callable[..., Build]
@@ -180,6 +181,14 @@ class RegistryContract(_Builds):
             registry.point(MODEL, "production", 1)
 
         assert registry.versions(MODEL)[0].aliases == ("production",)
+
+    def test_who_was_overtaken_moves_no_alias(self, registry: Registry, build: Builder) -> None:
+        registry.add(build())
+
+        with pytest.raises(Conflict):
+            registry.point(MODEL, "production", 1, overtaken)
+
+        assert registry.versions(MODEL)[0].aliases == ()
 
     def test_an_alias_can_name_nothing(self, registry: Registry, build: Builder) -> None:
         registry.add(build())

@@ -14,8 +14,9 @@ import pytest
 
 from modelcd.adapters.memory_traffic import Answer
 from modelcd.domain.routing import Arm, Routing, Shadow, Unit
-from modelcd.errors import ConfigurationError
+from modelcd.errors import ConfigurationError, Conflict
 from modelcd.ports import Router
+from modelcd.testing.faults import overtaken
 from modelcd.testing.traffic import FAILING, Backends, Scripted, Send, eventually
 
 _numbers = itertools.count(1)
@@ -63,6 +64,14 @@ class RouterContract(TrafficFixtures):
         place.write(split(share))
 
         assert router.read(place.endpoint) == split(share)
+
+    def test_who_was_overtaken_writes_nothing(self, router: Router, place: Place) -> None:
+        place.write(split(5.0))
+
+        with pytest.raises(Conflict):
+            router.write(place.endpoint, split(50.0), place.addresses, overtaken)
+
+        assert router.read(place.endpoint) == split(5.0)
 
     @pytest.mark.parametrize(
         "routing",

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from modelcd.errors import RuntimeFailure
+from modelcd.errors import Conflict, RuntimeFailure
 from modelcd.ports import Instance, Runtime, Unit
+from modelcd.testing.faults import overtaken
 
 PLACE = "production/flights"
 Crash = Callable[[Instance], None]
@@ -116,6 +117,20 @@ class RuntimeContract:
         runtime.stop(dead.id)
 
         assert runtime.instances() == []
+
+    def test_who_was_overtaken_starts_nothing(self, runtime: Runtime, unit: Unit) -> None:
+        with pytest.raises(Conflict):
+            runtime.start(unit, overtaken)
+
+        assert runtime.instances() == []
+
+    def test_who_was_overtaken_stops_nothing(self, runtime: Runtime, unit: Unit) -> None:
+        started = runtime.start(unit)
+
+        with pytest.raises(Conflict):
+            runtime.stop(started.id, overtaken)
+
+        assert runtime.instances() == [started]
 
     def test_the_log_of_nothing_is_empty(self, runtime: Runtime) -> None:
         assert runtime.log("production/flights@7") == ""

@@ -28,6 +28,7 @@ from modelcd.adapters.traefik.configuration import (
 from modelcd.adapters.traefik.gateway import Gateway
 from modelcd.domain.routing import Abilities, Routing
 from modelcd.errors import ConfigurationError, RouterError
+from modelcd.ports import Still, always
 
 _HITS = 3
 _POLL = 0.02
@@ -40,7 +41,7 @@ class TraefikRouter:
         self._gateway = gateway
         self._deadline = deadline
 
-    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> None:
+    def write(self, endpoint: str, routing: Routing, addresses: Mapping[int, str], still: Still = always) -> None:
         """Put *routing* in force and return once Traefik's state and answers through it both show it.
 
         Raises `ConfigurationError` for what Traefik cannot do, `RouterError` when it was not seen in time.
@@ -50,6 +51,7 @@ class TraefikRouter:
         path = self._gateway.endpoints / f"{identifier(endpoint)}.yml"
         text = text_of(document)
         if _text(path) != text:
+            still()
             _replace(path, text, self._gateway.folder)
         until = time.monotonic() + self._deadline
         self._wait_for_state(endpoint, document, until)
