@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # it is, and waits
 ]
 
-SAMPLE = os.environ.get("MODELCD_KILLS", "3")
+SAMPLE = os.environ.get("MODELCD_KILLS", "2")
 """How many moments of each story and way, or `all`."""
 
 BEGINNINGS = {
