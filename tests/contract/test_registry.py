@@ -71,6 +71,27 @@ def test_constructing_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+DYING = """
+import os, signal, sqlalchemy
+statements = []
+def die(*_):
+    statements.append(1)
+    if len(statements) == 60:
+        os.kill(os.getpid(), signal.SIGKILL)
+sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", die)
+registry.add(build_in(folder / "dying"))
+"""
+
+
+def test_a_database_whose_maker_was_killed_is_made_anew(tmp_path: Path, build: Builder) -> None:
+    died = subprocess.run([sys.executable, "-c", NEW + DYING, str(tmp_path)], check=False, timeout=120)
+    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+
+    assert died.returncode < 0
+    assert registry.add(build()).number == 1
+    assert list(tmp_path.glob("*.making*")) == []
+
+
 def test_reading_what_is_not_there_makes_no_file(tmp_path: Path) -> None:
     MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts").versions(MODEL)
 

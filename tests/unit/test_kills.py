@@ -17,7 +17,7 @@ from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.environments.memory import Memory
 from modelcd.testing.faults import Moment
-from modelcd.testing.kills import KillContract, Ran, Seen
+from modelcd.testing.kills import KillContract, Ran, Seen, Way
 
 USERS = 6
 """Requests of users at each moment in which somebody waits."""
@@ -108,7 +108,7 @@ class MemoryBinding:
     def world(self, story: str) -> MemoryWorld:
         return MemoryWorld(story, self._folder / str(next(self._numbers)), self._digests)
 
-    def sample(self, moments: Sequence[Moment]) -> Sequence[Moment]:
+    def sample(self, story: str, way: Way, moments: Sequence[Moment]) -> Sequence[Moment]:
         return moments
 
 
