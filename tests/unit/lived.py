@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.records import Record
 from modelcd.domain.release import Release
 from modelcd.domain.routing import Routing
+from modelcd.domain.samples import BUCKETS, LATENCY_GRID, Counters
 from modelcd.domain.versions import Lineage
 from modelcd.environment import Environment
 from modelcd.environments.memory import Memory
@@ -58,6 +60,33 @@ class SlowRouter(MemoryRouter):
             self.away -= 1
             raise RouterError("the gateway does not answer", help="is it running?")
         super().write(endpoint, routing, addresses)
+
+
+class Crowd:
+    """Users by the dozen, counted without being served: what a gateway would have counted for *kinds* of versions."""
+
+    def __init__(self, router: MemoryRouter, kinds: Mapping[int, Kind], seed: int = 1) -> None:
+        self.router, self.kinds, self.chance = router, dict(kinds), Random(seed)
+        self.counted: dict[int, list[int]] = {}
+        self.turns: dict[int, float] = {}
+
+    def come(self, requests: int) -> None:
+        """Let *requests* of users come."""
+        routing = self.router.read(STREAM)
+        assert routing is not None, "something serves"
+        for arm in routing.arms:
+            due = self.turns.get(arm.version, 0.0) + requests * arm.share / 100
+            self.turns[arm.version] = due - int(due)
+            kind = self.kinds[arm.version]
+            counted = self.counted.setdefault(arm.version, [0] * (2 + BUCKETS))
+            for _ in range(int(due)):
+                counted[0] += 1
+                counted[1] += bool(kind.fails) and self.chance.random() < 1 / kind.fails
+                counted[2 + bisect_left(LATENCY_GRID, kind.seconds * self.chance.uniform(0.8, 1.25))] += 1
+
+    def counters(self, endpoint: str) -> Mapping[int, Counters]:
+        """Return what was counted so far, as the `Metrics` of the place."""
+        return {v: Counters(n[0], n[1], tuple(n[2:])) for v, n in self.counted.items()}
 
 
 @dataclass
