@@ -75,11 +75,11 @@ def test_the_replay_of_a_week_decides_the_same_at_the_same_looks(week: Week) -> 
 
 def test_a_version_that_breaks_in_the_middle_of_the_week_is_found_within_minutes(tmp_path: Path) -> None:
     def breaks(crowd: Crowd, days: float) -> None:
-        crowd.kinds[2] = Kind(fails=4) if days > 1.2 else GOOD
+        crowd.kinds[2] = Kind(fails=4) if days > 1.5 else GOOD
 
     records, release = lived(tmp_path, breaks)
 
-    late = datetime.fromisoformat(release.ended) - datetime.fromisoformat(release.opened) - timedelta(days=1.2)
+    late = datetime.fromisoformat(release.ended) - datetime.fromisoformat(release.opened) - timedelta(days=1.5)
     assert release.ending is Ending.ROLLED_BACK
     assert timedelta() < late < timedelta(minutes=30)
     assert replayed(records, release.id)["as_recorded"]
