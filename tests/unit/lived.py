@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -62,6 +63,20 @@ class SlowRouter(MemoryRouter):
         super().write(endpoint, routing, addresses)
 
 
+class DriversClock:
+    """The clock of the machine that drives, *behind* the true one by some seconds."""
+
+    def __init__(self, clock: MemoryClock) -> None:
+        self.clock = clock
+        self.behind = 0.0
+
+    def now(self) -> datetime:
+        return self.clock.now() - timedelta(seconds=self.behind)
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+
+
 class Crowd:
     """Users by the dozen, counted without being served: what a gateway would have counted for *kinds* of versions."""
 
@@ -100,6 +115,7 @@ class Life:
     memory: Memory = field(init=False)
     env: Environment = field(init=False)
     router: SlowRouter = field(init=False)
+    clock: DriversClock = field(init=False)
     digests: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,7 +128,9 @@ class Life:
         judged = {"success": lambda score, label: score == label}
         self.memory = Memory({digest: lambda rows: [0 for _ in rows] for digest in self.digests.values()}, judged)
         self.router = SlowRouter(self.memory.clock)
-        self.env = replace(self.memory.environment, router=self.router, metrics=MemoryMetrics(self.router))
+        self.clock = DriversClock(self.memory.clock)
+        metrics = MemoryMetrics(self.router)
+        self.env = replace(self.memory.environment, router=self.router, metrics=metrics, clock=self.clock)
         for version, digest in self.digests.items():
             lineage = Lineage(training=str(version), code="", data="")
             self.memory.registry.add(Build("m", self.folder / str(version), digest, lineage))

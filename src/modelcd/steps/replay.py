@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary, GuardKind
-from modelcd.domain.release import Release
+from modelcd.domain.release import Endpoint, Release, fold
 from modelcd.domain.replay import Found, Look, Recording, Told, told, unfit
 from modelcd.domain.samples import Block
 from modelcd.environment import Environment
@@ -178,7 +178,7 @@ def _result(run: Run) -> Plain:
     live = told(recording.start, recording.records)
     records = world.environment.journal.read(recording.start.stream)
     before = len(recording.before)
-    again = told(_before(run, before), records[before:])
+    again = told(fold(Endpoint(run.watch.stream), records[:before]), records[before:])
     return {
         "kind": "replay",
         "release": recording.release,
@@ -199,13 +199,6 @@ def _result(run: Run) -> Plain:
         "taken_over": [{"at": at, "what": what} for at, what in world.taken_over],
         "left_out": [{"at": at, "what": what} for at, what in world.left_out],
     }
-
-
-def _before(run: Run, records: int) -> Any:
-    from modelcd.domain.release import Endpoint, fold
-
-    stream = run.watch.stream
-    return fold(Endpoint(stream), run.world.environment.journal.read(stream)[:records])
 
 
 def _plain(story: Told, waits: str) -> Plain:
