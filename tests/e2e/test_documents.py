@@ -38,6 +38,7 @@ SAID = {
     "history MODEL --at 2026-03-31T18:30": "tumour was nowhere yet at 2026-03-31T18:30:00",
     "predict MODEL row.json": '"scores"',
     "predict MODEL_NAME row.json": '"scores"',
+    "replay RELEASE --policy other.py": "with other.py: promoted",
     "status": "production",
     "status --json": '"url": "http://127.0.0.1:',
     "ui": "flows",
@@ -52,6 +53,8 @@ def words(delivered: Delivered) -> dict[str, str]:
     """What stands for the names that a document leaves open."""
     control = delivered.modelcd.control
     row = (delivered.project / "row.json").read_text(encoding="utf-8")
+    other = delivered.project.parent / "other.py"
+    other.write_text("from modelcd import Canary, guard\n\nrollout = Canary(shares=(10,), guards=[guard.errors()])\n")
     built = sorted(line["version"] for line in control.versions(MODEL))
     return {
         "MODEL": MODEL,
@@ -59,6 +62,7 @@ def words(delivered: Delivered) -> dict[str, str]:
         "RELEASE": control.history(MODEL, "production")[0]["release"],
         "ID=true": f"{delivered.modelcd.told('predict', MODEL, row)['prediction']}=true",
         "2": str(built[-1]),
+        "other.py": str(other),
     }
 
 

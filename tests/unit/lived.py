@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +18,7 @@ from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.records import Record
 from modelcd.domain.release import Release
 from modelcd.domain.routing import Routing
+from modelcd.domain.samples import BUCKETS, LATENCY_GRID, Counters
 from modelcd.domain.versions import Lineage
 from modelcd.environment import Environment
 from modelcd.environments.memory import Memory
@@ -61,6 +64,47 @@ class SlowRouter(MemoryRouter):
         super().write(endpoint, routing, addresses, still)
 
 
+class DriversClock:
+    """The clock of the machine that drives, *behind* the true one by some seconds."""
+
+    def __init__(self, clock: MemoryClock) -> None:
+        self.clock = clock
+        self.behind = 0.0
+
+    def now(self) -> datetime:
+        return self.clock.now() - timedelta(seconds=self.behind)
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+
+
+class Crowd:
+    """Users by the dozen, counted without being served: what a gateway would have counted for *kinds* of versions."""
+
+    def __init__(self, router: MemoryRouter, kinds: Mapping[int, Kind], seed: int = 1) -> None:
+        self.router, self.kinds, self.chance = router, dict(kinds), Random(seed)
+        self.counted: dict[int, list[int]] = {}
+        self.turns: dict[int, float] = {}
+
+    def come(self, requests: int) -> None:
+        """Let *requests* of users come."""
+        routing = self.router.read(STREAM)
+        assert routing is not None, "something serves"
+        for arm in routing.arms:
+            due = self.turns.get(arm.version, 0.0) + requests * arm.share / 100
+            self.turns[arm.version] = due - int(due)
+            kind = self.kinds[arm.version]
+            counted = self.counted.setdefault(arm.version, [0] * (2 + BUCKETS))
+            for _ in range(int(due)):
+                counted[0] += 1
+                counted[1] += bool(kind.fails) and self.chance.random() < 1 / kind.fails
+                counted[2 + bisect_left(LATENCY_GRID, kind.seconds * self.chance.uniform(0.8, 1.25))] += 1
+
+    def counters(self, endpoint: str) -> Mapping[int, Counters]:
+        """Return what was counted so far, as the `Metrics` of the place."""
+        return {v: Counters(n[0], n[1], tuple(n[2:])) for v, n in self.counted.items()}
+
+
 @dataclass
 class Life:
     """A place with one model, from its first version on."""
@@ -72,6 +116,7 @@ class Life:
     memory: Memory = field(init=False)
     env: Environment = field(init=False)
     router: SlowRouter = field(init=False)
+    clock: DriversClock = field(init=False)
     digests: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +129,9 @@ class Life:
         judged = {"success": lambda score, label: score == label}
         self.memory = Memory({digest: lambda rows: [0 for _ in rows] for digest in self.digests.values()}, judged)
         self.router = SlowRouter(self.memory.clock)
-        self.env = replace(self.memory.environment, router=self.router, metrics=MemoryMetrics(self.router))
+        self.clock = DriversClock(self.memory.clock)
+        metrics = MemoryMetrics(self.router)
+        self.env = replace(self.memory.environment, router=self.router, metrics=metrics, clock=self.clock)
         for version, digest in self.digests.items():
             lineage = Lineage(training=str(version), code="", data="")
             self.memory.registry.add(Build("m", self.folder / str(version), digest, lineage))

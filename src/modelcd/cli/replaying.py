@@ -16,13 +16,13 @@ from modelcd.cli.tables import ago, lasted, table
 @click.option("--policy", default="", metavar="FILE", help="A Python file with rollout = Canary(…), or a pipeline.py.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, times absolute.")
 def replay(release: str, policy: str, as_json: bool) -> None:
-    """Tell what another policy would have decided on the traffic of a release, in seconds.
-
-    Nothing is started and nothing is recorded.  Without another policy the release must go as it went.
+    """Tell what another policy would have decided on the traffic of a release.
 
     \b
     modelcd replay 7f3a
     modelcd replay 7f3a --policy other.py
+
+    Nothing is started and nothing is recorded.  Under its own policy a release goes as it went.
     """
     from modelcd.control import connect
 
@@ -80,11 +80,10 @@ def _steps(opened: str, rungs: list[dict[str, Any]]) -> str:
             f"{rung['requests']:,}" if rung["looks"] else "-",
             f"{rung['failed']:,}" if rung["looks"] else "-",
             rung["verdict"] or "-",
-            rung["reason"],
         )
         for number, rung in enumerate(rungs, start=1)
     ]
-    heads = ("step", "share", "from", "until", "requests", "failed", "verdict", "why")
+    heads = ("step", "share", "from", "until", "requests", "failed", "verdict")
     return "\n".join(f"  {line}" for line in table(heads, rows).splitlines()) if rows else "  It got no share."
 
 
@@ -97,12 +96,15 @@ def _remarks(found: dict[str, Any]) -> list[str]:
             f"The counts are what they were, served at {shares} %.  The tests hold whatever the shares were; with other"
             " shares the same requests would have come sooner or later."
         )
-    for key, what in (
-        ("asked", "It would have asked a person" if not found["own_policy"] else "It asked a person"),
-        ("taken_over", "Taken over as it happened"),
-        ("left_out", "Left out, because it happened under the other policy"),
+    asked = "It would have asked a person" if not found["own_policy"] else "It asked a person"
+    # The reasons of a doubt are long; they stand in the JSON.
+    doubts = [{**fact, "what": fact["what"].split(": ")[0]} for fact in found["asked"]]
+    for what, facts in (
+        (asked, doubts),
+        ("Taken over as it happened", found["taken_over"]),
+        ("Left out, because it happened under the other policy", found["left_out"]),
     ):
-        if found[key]:
-            facts = (f"{fact['what']} (after {lasted(found['opened'], fact['at'])})" for fact in found[key])
-            told.append(f"{what}: {'; '.join(facts)}.")
+        if facts:
+            said = (f"{fact['what']} (after {lasted(found['opened'], fact['at'])})" for fact in facts)
+            told.append(f"{what}: {'; '.join(said)}.")
     return told

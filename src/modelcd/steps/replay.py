@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary, GuardKind
-from modelcd.domain.release import Release
+from modelcd.domain.release import Endpoint, Release, fold
 from modelcd.domain.replay import Found, Look, Recording, Told, told, unfit
 from modelcd.domain.samples import Block
 from modelcd.environment import Environment
@@ -96,7 +96,7 @@ class Run:
             if self.watch.endpoint.failures == failures:
                 raise
             return
-        if self.last.wait.asks and not waited and not self.ended:
+        if self.last.wait.asks and not (waited or self.ended or self.release.held):
             self.asked.append((self.now.isoformat(), self.last.wait.why))
 
     def pause(self, seconds: float) -> None:
@@ -180,7 +180,7 @@ def _result(run: Run) -> Plain:
     live = told(recording.start, recording.records)
     records = world.environment.journal.read(recording.start.stream)
     before = len(recording.before)
-    again = told(_before(run, before), records[before:])
+    again = told(fold(Endpoint(run.watch.stream), records[:before]), records[before:])
     return {
         "kind": "replay",
         "release": recording.release,
@@ -201,13 +201,6 @@ def _result(run: Run) -> Plain:
         "taken_over": [{"at": at, "what": what} for at, what in world.taken_over],
         "left_out": [{"at": at, "what": what} for at, what in world.left_out],
     }
-
-
-def _before(run: Run, records: int) -> Any:
-    from modelcd.domain.release import Endpoint, fold
-
-    stream = run.watch.stream
-    return fold(Endpoint(stream), run.world.environment.journal.read(stream)[:records])
 
 
 def _plain(story: Told, waits: str) -> Plain:
