@@ -205,7 +205,7 @@ def what_was_broken(laptop: Laptop) -> list[str]:
     """Say what must not be, however much was killed: in journal, registry and processes."""
     environments = laptop.environments()
     env = environments["production"]
-    wrong = [trouble for stream in env.journal.streams() if (trouble := broken(env.journal.read(stream)))]
+    wrong = [trouble for stream in env.journal.heads() if (trouble := broken(env.journal.read(stream)))]
     trained = [version.lineage.training for version in env.registry.versions(stories.MODEL)]
     if len(set(trained)) < len(trained):
         wrong.append(f"a version is there twice: {trained}")

@@ -39,14 +39,10 @@ OVERTAKEN = 20.0
 """Seconds within which somebody else must have gone back, however the driver before is frozen."""
 
 WRITES = (
-    r"Journal.append production/m: intended start",
     r"Runtime.start production/m@2",
-    r"Journal.append production/m: done start",
-    r"Journal.append production/m: intended rehearse",
     r"Router.write production/m: 1 100 %, 2 0 %",
     r"Journal.append production/m: intended shift",
     r"Router.write production/m: 1 50 %, 2 50 %",
-    r"Journal.append production/m: done shift",
     r"Journal.append production/m: observed",
     r"Router.write production/m: 2 100 %, 1 0 %",
     r"Registry.point production to 2",

@@ -375,3 +375,12 @@ def test_a_gateway_changed_by_hand_is_left_to_the_person_who_holds_it() -> None:
 
 def test_a_gateway_that_lost_everything_is_filled_again_although_a_person_holds_it() -> None:
     assert isinstance(decide(held(at(1)), World(None, BOTH, {}), judged(Verdict.INCONCLUSIVE), NOW), Shift)
+
+
+def test_a_way_back_after_the_alias_has_moved_takes_it_along() -> None:
+    endpoint = replace(at(-1, returning="complaints"), champion=2, wanted=Routing.all_to(1, keeping=(2,)))
+    pointed = replace(endpoint, champion=1)
+
+    moves = [decide(e, world(e), judged(Verdict.INCONCLUSIVE), NOW) for e in (endpoint, pointed)]
+
+    assert moves == [Point(1, "complaints"), Close(Ending.ROLLED_BACK, "complaints")]

@@ -127,7 +127,7 @@ class Canary:
     guards: tuple[Guard, ...] = ()
     bake: float = 0.0
     step_budget: float = 24 * 3600.0
-    budget: float = 7 * 24 * 3600.0
+    budget: float = 30 * 24 * 3600.0
     start_budget: float = 120.0
     ready_budget: float = 15.0
     warm_up: int = 50

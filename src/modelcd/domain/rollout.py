@@ -229,6 +229,8 @@ def _way_back(release: Release, world: World, reason: str) -> Move:
 def _go_back(endpoint: Endpoint, release: Release, world: World, now: datetime) -> Move:
     assert release.champion is not None and endpoint.wanted is not None, "a way back leads to a champion"
     if endpoint.confirmed and world.routing == endpoint.wanted:
+        if endpoint.champion != release.champion:
+            return Point(release.champion, release.returning)
         return Close(Ending.ROLLED_BACK, release.returning)
     if release.champion not in world.ready:
         return _start_again(endpoint, release.champion, f"the way back leads to version {release.champion}", now)

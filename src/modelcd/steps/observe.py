@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from modelcd.domain import judge as judging
 from modelcd.domain.policy import GuardKind
@@ -146,6 +147,7 @@ def _record_look(
     block = watch.as_served(block) if block is not None else None
     after = judging.update(watch.judge, block) if block is not None else watch.judge
     judgement = watch.judgement(after, release.step)
+    known = {(told["name"], told["verdict"]) for told in release.judgement.get("findings", ())}
     body = {
         "block": block_plain(block) if block is not None else None,
         "counted": {str(version): counters_plain(counters) for version, counters in counted.items()},
@@ -156,10 +158,16 @@ def _record_look(
             "verdict": judgement.verdict.value,
             "reason": judgement.reason,
             "step": release.step,
-            "findings": [finding_plain(finding) for finding in judgement.findings],
+            "findings": [_brief(finding_plain(finding), known) for finding in judgement.findings],
         },
     }
     record(env, watch, "observed", actor, body, judge=after)
+
+
+def _brief(finding: dict[str, Any], known: set[tuple[str, str]]) -> dict[str, Any]:
+    """Leave out the numbers of a finding whose verdict is no news: the blocks have them, and a day has 8,640 looks."""
+    same = (finding["name"], finding["verdict"]) in known
+    return {**finding, "evidence": {}} if same else finding
 
 
 def _labels(env: Environment, watch: Watch, release: Release) -> tuple[dict[str, tuple[Labels, Labels]], int]:

@@ -96,7 +96,7 @@ class Run:
             if self.watch.endpoint.failures == failures:
                 raise
             return
-        if self.last.wait.asks and not (waited or self.ended or self.release.held):
+        if self.last.wait.asks and not (waited or self.ended or self.watch.endpoint.held):
             self.asked.append((self.now.isoformat(), self.last.wait.why))
 
     def pause(self, seconds: float) -> None:
