@@ -29,14 +29,19 @@ LOOK_EVERY = 5.0
 """Seconds between two looks for new projects."""
 
 
-def projects(workspace: Workspace) -> dict[str, str]:
-    """Return the newest project folder of each model that was ever delivered, as far as it is still there."""
-    journal = journal_of(workspace)
+def projects(workspace: Workspace, seen: dict[str, Builds] | None = None) -> dict[str, str]:
+    """Return the newest project folder of each model that was ever delivered, as far as it is still there.
+
+    *seen* keeps what was read, so that the next time only what is new has to be.
+    """
+    journal, seen = journal_of(workspace), seen if seen is not None else {}
     found = {}
-    for stream in journal.heads("builds/"):
-        deliveries = fold_builds(Builds(stream), journal.read(stream)).deliveries
-        if deliveries and Path(deliveries[-1].project, "pipeline.py").is_file():
-            found[stream.removeprefix("builds/")] = deliveries[-1].project
+    for stream, head in journal.heads("builds/").items():
+        builds = seen.get(stream, Builds(stream))
+        if builds.seq < head.seq:
+            builds = seen[stream] = fold_builds(builds, journal.read(stream, after=builds.seq))
+        if builds.deliveries and Path(builds.deliveries[-1].project, "pipeline.py").is_file():
+            found[stream.removeprefix("builds/")] = builds.deliveries[-1].project
     return found
 
 
@@ -46,8 +51,9 @@ async def serve(workspace: Workspace) -> None:
     runner = Runner(name="modelcd", pause_on_shutdown=False, limit=1)
     running = asyncio.create_task(runner.start())
     served: dict[str, str] = {}
+    seen: dict[str, Builds] = {}
     while not running.done():
-        for model, project in projects(workspace).items():
+        for model, project in projects(workspace, seen).items():
             if served.get(model) != project:
                 deployment = await retrain.ato_deployment(
                     name=model.replace("/", "--"),

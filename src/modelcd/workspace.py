@@ -53,9 +53,18 @@ class Workspace:
         """The ports of this workspace, by service."""
         return {name: int(port) for name, port in _read(self.settings)["ports"].items()}
 
+    @property
+    def shared_journal(self) -> str:
+        """The address of the journal that this workspace shares with others; empty when it has one of its own."""
+        return str(_read(self.settings).get("journal", "")) if self.settings.exists() else ""
+
+    def share_journal(self, address: str) -> None:
+        """Remember the *address* of a shared journal, without its password."""
+        _write(self.settings, {**_read(self.settings), "journal": address})
+
     def with_ports(self, changed: Mapping[str, int]) -> Workspace:
         """Remember other ports and return the workspace that uses them."""
-        _write(self.settings, {"format": FORMAT, "ports": {**self.ports, **changed}})
+        _write(self.settings, {**_read(self.settings), "ports": {**self.ports, **changed}})
         return Workspace(self.path)
 
 

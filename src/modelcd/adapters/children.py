@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from modelcd.adapters.environment import without_ours
 from modelcd.errors import ChildError, ProjectError
 from modelcd.ports import ChildResult
 
@@ -167,7 +168,7 @@ class _Child:
     ) -> None:
         arguments = place / "arguments.json"
         arguments.write_text(json.dumps(request), encoding="utf-8")
-        self.environment = {**DEFAULTS, **os.environ, **FIXED}
+        self.environment = {**DEFAULTS, **without_ours(os.environ), **FIXED}
         self._output = bytearray()
         call = [project.interpreter, "-P", "-X", "faulthandler", "-m", "modelcd.project.child"]
         try:

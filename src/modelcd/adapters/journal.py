@@ -11,17 +11,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, and_, bindparam, func, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Executable,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from modelcd.adapters.holds import Holds
 from modelcd.adapters.migrations import upgrade
+from modelcd.adapters.reserve import Reserve
 from modelcd.adapters.sealing import sealed
 from modelcd.adapters.sqlite import Database
 from modelcd.domain.records import Entry, Head, Record
@@ -80,6 +94,9 @@ _END = (
 _DIGEST = select(_RECORDS.c.digest).where(_RECORDS.c.stream == bindparam("stream"), _RECORDS.c.seq == bindparam("seq"))
 
 
+T = TypeVar("T")
+
+
 class Uncertain(JournalError):
     """The connection was lost while records were made to last: whether they were is to be found out."""
 
@@ -106,6 +123,10 @@ class Store(Protocol):
         """Hold *stream* for the block; raises `Busy`, saying who has it."""
         ...
 
+    def make_room(self, error: JournalError, /) -> bool:
+        """Say whether there is room now for what *error* says there was none for."""
+        ...
+
 
 class SqlJournal:
     """A `Journal` in *store*; a path is short for the SQLite file there, whose writers wait *patience* seconds."""
@@ -117,12 +138,27 @@ class SqlJournal:
         """Return the records of *stream* numbered above *after*, in order."""
         if not self._store.exists:
             return []
-        with self._store.reading() as connection:
-            rows = connection.execute(_READ, {"stream": stream, "after": after}).all()
+        rows = self._with_room(lambda: self._rows(_READ, {"stream": stream, "after": after}))
         return [_record(row) for row in rows]
+
+    def _rows(self, query: Executable, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        with self._store.reading() as connection:
+            return connection.execute(query, values).all()
 
     def append(self, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
         """Append *entries* behind record number *expected*, all or none; raises `Conflict`, `JournalError`."""
+        return self._with_room(lambda: self._written(stream, expected, entries))
+
+    def _with_room(self, function: Callable[[], T]) -> T:
+        """Call *function*; when the disk is full, once more with the room that is kept for that."""
+        try:
+            return function()
+        except JournalError as error:
+            if isinstance(error, (Conflict, Tampered)) or not self._store.make_room(error):
+                raise
+        return function()
+
+    def _written(self, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
         records: list[Record] = []
         try:
             with self._store.writing(stream) as connection:
@@ -166,8 +202,7 @@ class SqlJournal:
         """Return the ends of the streams whose names begin with *prefix*, in the order of their names."""
         if not self._store.exists:
             return {}
-        with self._store.reading() as connection:
-            rows = connection.execute(_ENDS, {"prefix": prefix, "length": len(prefix)}).all()
+        rows = self._with_room(lambda: self._rows(_ENDS, {"prefix": prefix, "length": len(prefix)}))
         return {row[0]: Head(row[1], row[2], _checkpoint(row[3:])) for row in rows}
 
     def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
@@ -187,6 +222,7 @@ class _File:
         )
         self.patience = patience
         self._holds = Holds(path.with_name(path.name + ".holds"), JournalError)
+        self._reserve = Reserve(path.with_name(path.name + ".reserve"))
 
     @property
     def exists(self) -> bool:
@@ -195,11 +231,25 @@ class _File:
     def reading(self) -> AbstractContextManager[Connection]:
         return self._database.reading()
 
-    def writing(self, _: str, /) -> AbstractContextManager[Connection]:
-        return self._database.writing()
+    @contextmanager
+    def writing(self, _: str, /) -> Iterator[Connection]:
+        with self._database.writing() as connection:
+            yield connection
+        self._reserve.make()
 
-    def held(self, stream: str, wait: float) -> AbstractContextManager[None]:
-        return self._holds.held(quote(stream, safe=""), stream, wait)
+    @contextmanager
+    def held(self, stream: str, wait: float) -> Iterator[None]:
+        with ExitStack() as hold:
+            try:
+                hold.enter_context(self._holds.held(quote(stream, safe=""), stream, wait))
+            except JournalError as error:
+                if not self.make_room(error):
+                    raise
+                hold.enter_context(self._holds.held(quote(stream, safe=""), stream, wait))
+            yield
+
+    def make_room(self, error: JournalError, /) -> bool:
+        return self._reserve.give(error)
 
 
 def _keep(connection: Connection, head: Head, checkpoint: int, records: Sequence[Record]) -> None:

@@ -131,6 +131,10 @@ class Postgres:
                     help="read again: they may have been written",
                 ) from error
 
+    def make_room(self, _: JournalError, /) -> bool:
+        """Say no: the server's disk is not ours."""
+        return False
+
     @contextlib.contextmanager
     def held(self, stream: str, wait: float) -> Iterator[None]:
         """Hold *stream* for the block; raises `Busy`, saying who has it."""

@@ -25,6 +25,7 @@ from urllib.parse import quote
 import psutil
 
 from modelcd.adapters.detached import Detached
+from modelcd.adapters.environment import without_ours
 from modelcd.adapters.locks import held
 from modelcd.errors import RuntimeFailure
 from modelcd.ports import Instance, Still, Unit, always
@@ -133,7 +134,7 @@ class ProcessRuntime:
 
     def _environment(self, unit: Unit, record: _Record) -> dict[str, str]:
         # What was meant for our own interpreter (PYTHONPATH, PYTHONHOME, …) would mislead the unit's.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        inherited = {name: value for name, value in without_ours(os.environ).items() if not name.startswith("PYTHON")}
         environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **inherited}
         environment.pop("VIRTUAL_ENV", None)
         if self._predictions is not None:

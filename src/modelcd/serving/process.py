@@ -27,7 +27,7 @@ from modelcd.serving.loading import load_model
 from modelcd.serving.predictions import PredictionLog
 from modelcd.serving.service import Service
 from modelcd.serving.settings import Settings
-from modelcd.serving.telemetry import log
+from modelcd.serving.telemetry import log, tolerate
 
 FINISH = 8.0
 """Seconds that requests in flight may take once the server was told to end."""
@@ -41,6 +41,7 @@ def serve(settings: Settings) -> int:
 
     Raises `ConfigurationError` for a port or a prediction log that cannot be opened.
     """
+    tolerate()
     _claim(settings)
     try:
         predictions = (

@@ -8,12 +8,13 @@ the one exception is what a model's own exception says, because that is what its
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
@@ -65,6 +66,30 @@ def log(level: str, event: str, **fields: Any) -> None:
     with contextlib.suppress(OSError):
         sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
         sys.stdout.flush()
+
+
+class _Tolerant(io.TextIOBase):
+    """Writes through to *stream* what it takes; what it does not, on a full disk, is lost and stops nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def tolerate() -> None:
+    """Let nothing fail in this process because a line that is printed cannot be written: models print, too."""
+    sys.stdout, sys.stderr = _Tolerant(sys.stdout), _Tolerant(sys.stderr)
 
 
 def _label(text: str) -> str:

@@ -27,7 +27,7 @@ from modelcd.adapters.traefik.configuration import (
 )
 from modelcd.adapters.traefik.gateway import Gateway
 from modelcd.domain.routing import Abilities, Routing
-from modelcd.errors import ConfigurationError, RouterError
+from modelcd.errors import RouterError
 from modelcd.ports import Still, always
 
 _HITS = 3
@@ -130,4 +130,4 @@ def _replace(path: Path, text: str, scratch: Path) -> None:
             os.close(folder)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise ConfigurationError(f"{path} cannot be written: {error}", help="check the workspace's disk") from error
+        raise RouterError(f"{path} cannot be written: {error}", help="check the workspace's disk") from error
