@@ -16,7 +16,7 @@ from modelcd.domain.records import Entry, Record
 from modelcd.domain.release import Ask, Ending, Endpoint, Release, fold, misremembered, since
 from modelcd.domain.routing import Abilities, Arm, Routing
 from modelcd.domain.samples import Counters
-from modelcd.errors import Conflict, MetricsError, Refused, RegistryError, RouterError
+from modelcd.errors import Conflict, MetricsError, PredictionsError, Refused, RegistryError, RouterError
 from modelcd.ports import Clock, Metrics, Router, Still, always
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask
@@ -258,6 +258,24 @@ def test_counts_that_come_back_are_believed_again(world: World) -> None:
 
     assert world.live(watch).ending is Ending.PROMOTED
     assert watch.endpoint.trouble == ""
+
+
+def test_without_the_source_of_labels_nobody_is_promoted_and_labels_that_come_later_count(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = canary(world)
+    with monkeypatch.context() as away:
+        away.setattr(world.memory.predictions, "labelled", unreadable)
+        release = world.live(watch, ticks=30)
+    assert (release.ending, release.share) == (None, 5)
+    assert "the log is locked" in watch.endpoint.trouble
+
+    assert world.live(watch).ending is Ending.PROMOTED
+
+
+def unreadable(*_: object, **__: object) -> None:
+    """Be away."""
+    raise PredictionsError("the log is locked")
 
 
 # -- the way back ------------------------------------------------------------------------------------------------------
