@@ -333,6 +333,15 @@ def test_what_cannot_be_done_before_the_first_share_ends_the_release_after_some_
     assert move == Close(Ending.FAILED, f"tried {PATIENCE} times: the gateway does not load it")
 
 
+def test_a_way_back_that_a_person_asked_for_is_never_given_up() -> None:
+    endpoint = replace(at(-1, Canary(shares=()), takes_out=1), failures=PATIENCE, failed_at=NOW.isoformat())
+
+    move = decide(endpoint, world(endpoint), judged(Verdict.INCONCLUSIVE), NOW)
+
+    assert isinstance(move, Wait)
+    assert move.asks
+
+
 def test_a_challenger_that_lives_and_does_not_answer_goes_back_when_its_time_is_up() -> None:
     endpoint = replace(at(0), unready={2: 0.0})
     hung = {1: "", 2: "no answer"}

@@ -212,7 +212,8 @@ def _gap(since: str, now: datetime) -> float:
 def _apply(endpoint: Endpoint, record: Record) -> Endpoint:
     entry, body = record.entry, record.entry.body
     if entry.kind == "opened":
-        return replace(endpoint, releases=(*endpoint.releases, _opened(endpoint, record)))
+        releases = (*endpoint.releases, _opened(endpoint, record))
+        return replace(endpoint, releases=releases, failures=0, failure="")
     release = endpoint.open
     match entry.kind:
         case "intended":

@@ -174,7 +174,7 @@ def _must_go_back(endpoint: Endpoint, release: Release, world: World, judged: Ju
 def _never_came_up(endpoint: Endpoint, release: Release, world: World, now: datetime) -> str:
     """Say why a challenger without a share will not get one: a budget is exceeded."""
     version, policy, awake = release.version, release.policy, endpoint.awake_at(now)
-    if endpoint.failures >= PATIENCE:
+    if endpoint.failures >= PATIENCE and release.takes_out is None:
         return f"tried {endpoint.failures} times: {endpoint.failure}"
     begun = release.started_awake if release.started else release.opened_awake
     if not release.warmed and not world.answers(version) and awake - begun > policy.start_budget:
