@@ -306,7 +306,7 @@ def test_looks_become_rarer_the_longer_a_step_lasts_and_none_is_more_than_ten_se
     records = world.memory.journal.read("production/m")
     looks = [datetime.fromisoformat(record.entry.at) for record in records if record.entry.kind == "observed"]
     gaps = [(b - a).total_seconds() for a, b in pairwise(looks)]
-    assert gaps[:20] == [0.5] * 20
+    assert gaps[:20] == [1.0] * 20
     assert gaps[-20:] == [10.0] * 20
     assert gaps == sorted(gaps)
 

@@ -20,7 +20,7 @@ from modelcd.environment import Environment
 from modelcd.errors import CannotTell, MetricsError, NotReady, RegistryError
 from modelcd.steps.watch import Watch, record
 
-LOOK_EVERY = (0.5, 10.0)
+LOOK_EVERY = (1.0, 10.0)
 """Seconds between two looks at the evidence: a thirtieth of the time that a step has lasted, within these bounds.
 
 A release that is bad shows it early, and every look is a record: at one a second a day would have 86,400 of them.  The
