@@ -309,7 +309,7 @@ def test_a_full_disk_stops_a_release_before_it_begins(delivered: Delivered) -> N
     ended = delivered.modelcd("promote", "tumour", "1", "--to", "staging", "--json", wrapper=("-c", FULL))
 
     assert ended.returncode == 3
-    assert "journal.db: the disk" in one_paragraph(ended)
+    assert "the disk is full" in one_paragraph(ended)
     assert json.loads(ended.stdout)["error"]["exit"] == 3
     assert delivered.modelcd.told("history", "tumour", "--json") == before
     assert delivered.modelcd("verify").returncode == 0

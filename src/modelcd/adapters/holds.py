@@ -12,6 +12,7 @@ The price against a plain lock: some files per hold, and the folder must be on a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -50,6 +51,9 @@ class Holds:
         try:
             claim = self._claimed(folder, what, wait)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                why = f"{what} cannot be held: {folder}: the disk is full"
+                raise self._fails(why, help="free some space, then run again") from error
             raise self._fails(
                 f"{what} cannot be held: {error}",
                 help=f"{self._folder} must be writable and on a file system with file locks and hard links",
