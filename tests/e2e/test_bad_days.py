@@ -88,7 +88,7 @@ class Driver:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def ended(self, seconds: float = 60.0) -> tuple[int, str]:
+    def ended(self, seconds: float = 120.0) -> tuple[int, str]:
         """Wait for its end and return its exit code and everything that it printed."""
         return self.process.wait(seconds), self.out.read_text(encoding="utf-8")
 

@@ -205,4 +205,5 @@ def test_retrain_with_new_data_releases_another_version(delivered: Delivered, fo
 def test_the_journal_is_whole_at_the_end(delivered: Delivered) -> None:
     ended = delivered.modelcd("verify")
 
-    assert (ended.returncode, ended.stdout) == (0, "the journal is whole\n")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("the journal is whole: ")

@@ -10,7 +10,6 @@ from typing import Any
 from modelcd.domain.policy import Canary
 from modelcd.domain.records import Record
 from modelcd.domain.release import Ask, Release
-from modelcd.domain.rollout import Shift
 from modelcd.environment import Environment
 from modelcd.errors import UnknownName, UsageError
 from modelcd.steps import build
@@ -77,8 +76,9 @@ def roll_back(
     began, safe = env.clock.now(), list[float]()
 
     def look(ticked: Ticked) -> None:
-        moved = any(isinstance(move, Shift) and move.routing.share(target) == 100 for move in ticked.moves)
-        if moved and not safe:
+        # Whoever went back: another driver of the same release may have been faster.
+        served, confirmed = ticked.endpoint.served, ticked.endpoint.confirmed
+        if not safe and confirmed and served is not None and served.share(target) == 100:
             safe.append((env.clock.now() - began).total_seconds())
             say(f"version {target} serves everything, after {safe[0]:.2f} s")
         tell(ticked)
