@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from modelcd.adapters.journal import SqlJournal
 from modelcd.adapters.system import SystemClock
 from modelcd.errors import ConfigurationError
-from modelcd.ports import Clock, Journal
+from modelcd.ports import Clock
 from modelcd.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ VARIABLE = "MODELCD_JOURNAL"
 _SERVERS: WeakValueDictionary[str, Postgres] = WeakValueDictionary()
 
 
-def journal_of(workspace: Workspace) -> Journal:
+def journal_of(workspace: Workspace) -> SqlJournal:
     """Return the journal of *workspace*; nothing is made or reached by this."""
     address = _address(workspace)
     return SqlJournal(_server(address)) if address else SqlJournal(workspace.journal)

@@ -30,10 +30,10 @@ def laptop(workspace: Workspace, name: str) -> Environment:
     if name not in NAMES:
         raise UnknownName("environment", name, NAMES)
     gateway = Services(workspace).gateway
-    predictions = SpoolPredictions(workspace.path / "predictions")
+    predictions, journal = SpoolPredictions(workspace.path / "predictions"), journal_of(workspace)
     return Environment(
         name=name,
-        journal=journal_of(workspace),
+        journal=journal,
         registry=MlflowRegistry(registry_uri(workspace), workspace.path / "registry" / "artifacts"),
         runtime=ProcessRuntime(workspace.path / "places", predictions=predictions.spool),
         scoring=HttpScoring(),
@@ -42,6 +42,7 @@ def laptop(workspace: Workspace, name: str) -> Environment:
         predictions=predictions,
         successes=ChildSuccesses(),
         clock=clock_of(workspace),
+        make_room=journal.make_room,
     )
 
 

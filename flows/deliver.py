@@ -27,7 +27,7 @@ from modelcd.domain.story import timeline
 from modelcd.domain.verdict import Finding, Verdict, finding_plain
 from modelcd.environment import Environment
 from modelcd.environments.laptop import Laptop
-from modelcd.errors import Busy, ModelcdError
+from modelcd.errors import Busy, Conflict, ModelcdError, Refused
 from modelcd.flows import _pages
 from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
@@ -146,6 +146,11 @@ def _described(walk: build.Walk) -> Finding:
 def _recorded(walk: build.Walk, go: Callable[[], Told]) -> Told:
     try:
         told = go()
+    except Conflict as error:
+        who = build.read_builds(walk.env, walk.model).deliveries[-1]
+        why = f"delivery {walk.delivery} was taken for dead while it stood still, and is closed"
+        said = f"{why}: {who.why}" if who.id == walk.delivery else f"{why}; delivery {who.id} goes on"
+        raise Refused(said, help=f"how things stand: modelcd status {walk.model}") from error
     except ModelcdError as error:
         build.close_delivery(walk, "refused" if error.exit_code == 1 else "failed", error.message)
         raise

@@ -11,25 +11,33 @@ import difflib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.delivery import Delivery
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.story import timeline
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, ModelcdError, RowsRefused, UnknownName, UsageError
+from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.history import History
-from modelcd.ports import Journal, Label
+from modelcd.ports import Label
 from modelcd.workspace import Workspace, actor, open_workspace
 
+if TYPE_CHECKING:
+    from modelcd.adapters.journal import SqlJournal
+    from modelcd.steps.watch import Watch
+
 ENVIRONMENTS = ("staging", "production")
+
+FULL = 8_000_000
+"""Bytes free on the disk below which it is as good as full."""
 
 Plain = dict[str, Any]
 
@@ -80,9 +88,18 @@ class Control:
         from modelcd.environments.services import Services
         from modelcd.steps.rollback import begin_rollback, roll_back
 
-        self._known(model, environment)
         env, services, who = self._environment(environment), Services(self.workspace), actor()
-        watch = begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3))
+
+        def begin() -> Watch:
+            self._known(model, environment)
+            return begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3))
+
+        try:
+            watch = begin()
+        except JournalError:
+            if not env.make_room():  # on a full disk the journal cannot even be opened when nobody has it open
+                raise
+            watch = begin()
         services.up(("gateway",), tell=self.starting)
 
         def told(state: str, what: Any) -> None:
@@ -97,7 +114,7 @@ class Control:
     def hold(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
         """Take over: the release under way stays at its share, and nothing changed by hand is put right.
 
-        Guards keep running.  The hold ends with the release that it was asked in, or with `release`.
+        Guards keep running.  The hold ends with `release`, and with nothing else.
         """
         return self._ask(model, environment, Ask.HOLD, reason)
 
@@ -218,6 +235,8 @@ class Control:
         that made its version the champion, `under_way` the one that was open.
         """
         self._known(model, environment)
+        if at > datetime.now(UTC):
+            raise UsageError(f"{at.isoformat(timespec='seconds')} lies ahead", help="what serves now: modelcd status")
         return [
             _serving(endpoint, self._status(endpoint))
             for endpoint in self._history.endpoints(model, at)
@@ -326,7 +345,7 @@ class Control:
 
         A history that was written anew, heads and all, is whole in itself: it shows only against what was kept.
         """
-        return list(self._history.verify(against or {}))
+        return list(self._history.verify(against or {}, self._journal.orphans()))
 
     def services(self) -> Plain:
         """Return which services live, and where they answer."""
@@ -335,6 +354,10 @@ class Control:
         services = Services(self.workspace)
         urls = {name: services.url(name) for name in (*EVERYTHING, *ON_DEMAND) if name in self.workspace.ports}
         return {name: {"alive": services.alive(name), "url": urls.get(name, "")} for name in (*EVERYTHING, *ON_DEMAND)}
+
+    def full(self) -> bool:
+        """Say whether the disk of the workspace has no room left: then nothing steps up, and only a way back works."""
+        return shutil.disk_usage(self.workspace.path).free < FULL
 
     def asleep(self) -> list[str]:
         """Return which of the services that whatever serves needs do not run."""
@@ -346,7 +369,7 @@ class Control:
     # -- the floor -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _journal(self) -> Journal:
+    def _journal(self) -> SqlJournal:
         from modelcd.environments.journal import journal_of
 
         return journal_of(self.workspace)

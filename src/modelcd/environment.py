@@ -5,6 +5,7 @@ Composition roots (`modelcd.environments`) build these; everything above works w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelcd.ports import (
@@ -22,7 +23,10 @@ from modelcd.ports import (
 
 @dataclass(frozen=True)
 class Environment:
-    """The ports of one environment; `name` is also the alias of its champion in the registry."""
+    """The ports of one environment; `name` is also the alias of its champion in the registry.
+
+    `make_room` gives up what is kept on the disk for a way back, when it is full, and says whether there was any.
+    """
 
     name: str
     journal: Journal
@@ -34,6 +38,7 @@ class Environment:
     predictions: Predictions
     successes: Successes
     clock: Clock
+    make_room: Callable[[], bool] = lambda: False
 
     def stream(self, model: str) -> str:
         """Name the endpoint of *model* here; its journal stream has the same name."""

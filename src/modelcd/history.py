@@ -6,7 +6,7 @@ thousand models costs as much as looking at a few; the past of one model is read
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.records import Head, astray, rewritten, until
 from modelcd.domain.release import Endpoint, Release, fold, misremembered, since
-from modelcd.errors import Tampered, UnknownName
+from modelcd.errors import Tampered, UnknownName, UsageError
 from modelcd.ports import Journal
 
 BUILDS, NOTICES = "builds/", "notices/"
@@ -54,6 +54,8 @@ class History:
         Raises `UnknownName`.
         """
         known: list[str] = []
+        if not prefix:
+            raise UsageError("which release? its id is empty", help="see: modelcd history MODEL")
         for stream, head in self.journal.heads().items():
             if stream.startswith((BUILDS, NOTICES)):
                 continue
@@ -71,10 +73,13 @@ class History:
                 known.append(delivery.id)
         raise UnknownName("release", prefix, known)
 
-    def verify(self, against: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-        """Give a sentence for each stream that does not hold, in itself or *against* the heads that were noted."""
+    def verify(self, against: Mapping[str, Mapping[str, Any]], orphans: Iterable[str] = ()) -> Iterator[str]:
+        """Give a sentence for each stream that does not hold, in itself or *against* the heads that were noted.
+
+        *orphans* are the streams that have records and no head.
+        """
         heads = self.journal.heads()
-        for stream in sorted({*heads, *against}):
+        for stream in sorted({*heads, *against, *orphans}):
             if trouble := self._astray(stream, heads.get(stream), against.get(stream)):
                 yield trouble
 

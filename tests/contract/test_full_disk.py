@@ -11,10 +11,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import stories
+from laptops import SERVER, Laptop, ask, in_child, warm
 
 from modelcd.adapters.http import HttpScoring
 from modelcd.adapters.journal import SqlJournal
@@ -24,15 +26,23 @@ from modelcd.adapters.reserve import SIZE, SPARE
 from modelcd.adapters.traefik import Gateway, TraefikRouter
 from modelcd.artifact import digest_of
 from modelcd.domain.records import broken
+from modelcd.domain.release import Ask
 from modelcd.domain.routing import Arm, Routing
 from modelcd.domain.versions import Lineage
+from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, RegistryError, RouterError, RuntimeFailure
 from modelcd.ports import Build, Unit
 from modelcd.serving.predictions import PredictionLog
+from modelcd.steps.release import ask as ask_for
+from modelcd.steps.release import open_release
+from modelcd.steps.rollback import candidate_of
+from modelcd.steps.tick import tick
 from modelcd.testing.journal import entry
 from modelcd.testing.traffic import HttpBackends, Scripted, eventually, free_port
 
 STREAM = "production/m"
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 MB = 1_000_000
 
 
@@ -100,27 +110,107 @@ def test_room_is_kept_for_the_records_of_a_way_back(disk: Disk) -> None:
     journal = SqlJournal(disk.path / "journal.db")
     journal.append(STREAM, 0, [entry()])
     disk.fill()
+    filled(journal)
+    assert journal.make_room()
+    written = len(journal.read(STREAM))
 
     with journal.exclusive(STREAM):
-        for written in range(1, 101):
-            journal.append(STREAM, written, [entry(text="x" * 1_000)])
+        for number in range(written, written + 100):
+            journal.append(STREAM, number, [entry(text="x" * 1_000)])
     (disk.path / "a small file").write_text("a routing", encoding="utf-8")
 
-    assert len(journal.read(STREAM)) == 101
-    filled(journal)
+    assert len(journal.read(STREAM)) == written + 100
+    assert not journal.make_room()
 
 
 def test_the_room_is_kept_anew_when_there_is_enough_again(disk: Disk) -> None:
     path = disk.path / "journal.db"
-    SqlJournal(path).append(STREAM, 0, [entry()])
+    journal = SqlJournal(path)
+    journal.append(STREAM, 0, [entry()])
     disk.fill()
-    SqlJournal(path).append(STREAM, 1, [entry(text="x" * 100_000)])
+    assert journal.make_room()
     assert not (disk.path / "journal.db.reserve").exists()
     disk.free()
 
-    SqlJournal(path).append(STREAM, 2, [entry()])
+    journal.append(STREAM, 1, [entry()])
 
     assert (disk.path / "journal.db.reserve").stat().st_size == SIZE
+
+
+def test_a_disk_with_room_keeps_its_reserve(disk: Disk) -> None:
+    journal = SqlJournal(disk.path / "journal.db")
+    journal.append(STREAM, 0, [entry()])
+
+    assert not journal.make_room()
+
+
+def test_a_canary_on_a_full_disk_steps_up_no_further_and_can_go_back(disk: Disk, tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(SERVER)
+    gateway = Gateway(disk.path / "gateway", free_port(), free_port())
+    laptop = Laptop(disk.path / "w", gateway, script)
+    laptop.folder.mkdir()
+    warm(tmp_path / "warm")
+    gateway.start()
+
+    def bind(name: str) -> Environment:
+        env = laptop.environment(name)
+        assert isinstance(env.journal, SqlJournal)
+        return replace(env, make_room=env.journal.make_room)
+
+    def rounds() -> None:
+        stories.rounds({name: bind(name) for name in stories.ENVIRONMENTS}, most=40)
+
+    def canary() -> None:
+        stage = stories.Stage(bind, laptop.folder, interpreter="")
+        stories.begin("promote", stage, rounds, print)
+        env = bind("production")
+        watch = open_release(env, candidate_of(env, stories.MODEL, 2), release="r2", actor="anna", reason="")
+        while watch.endpoint.releases[-1].share < 50:
+            tick(env, watch, actor="anna")
+            env.clock.sleep(0.05)
+
+    def go_back() -> None:
+        ask_for(bind("production"), stories.MODEL, Ask.ROLL_BACK, actor="bob", reason="complaints")
+
+    try:
+        in_child(canary, 120.0)
+        control = as_open(laptop.folder / "journal" / "journal.db")
+        router = TraefikRouter(gateway)
+        disk.fill()
+        for _ in range(100):
+            assert ask(gateway.port, stories.STREAM).status == 200
+        in_child(rounds, 120.0)
+        routing = router.read(stories.STREAM)
+        assert routing is not None
+        assert routing.share(2) == 50
+
+        in_child(go_back)
+        in_child(rounds, 120.0)
+
+        assert router.read(stories.STREAM) == Routing.all_to(1, keeping=(2,)) or router.read(
+            stories.STREAM
+        ) == Routing.all_to(1)
+        assert ask(gateway.port, stories.STREAM).status == 200
+        control.kill()
+        control.communicate()
+    finally:
+        laptop.clear()
+        gateway.stop()
+
+
+def as_open(path: Path) -> subprocess.Popen[str]:
+    """Return a process that has the database at *path* open, as the control process of a workspace has."""
+    code = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM records").fetchone(), flush=True)
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
 
 
 def test_a_gateway_that_cannot_be_told_serves_on_as_it_was(disk: Disk) -> None:

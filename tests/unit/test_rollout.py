@@ -67,7 +67,7 @@ def at(step: int, policy: Canary = POLICY, **changes: object) -> Endpoint:
 
 def held(endpoint: Endpoint) -> Endpoint:
     """*endpoint* in the hands of a person."""
-    return replace(endpoint, held="anna", held_in="r1")
+    return replace(endpoint, held="anna")
 
 
 def watched(endpoint: Endpoint, seconds: float) -> Endpoint:

@@ -351,13 +351,15 @@ def test_a_hold_outlives_drivers_and_keeps_deliveries_out(world: World) -> None:
     world.open(2)
 
 
-def test_a_hold_of_a_release_ends_with_it(world: World) -> None:
+def test_a_hold_outlives_the_release_in_which_it_was_taken(world: World) -> None:
     watch = canary(world)
     ask(world.env, "m", Ask.HOLD, actor="bob")
     ask(world.env, "m", Ask.ROLL_BACK, actor="bob", reason="complaints")
 
     assert later(world, watch, 2.0).ending is Ending.ROLLED_BACK
-    assert watch.endpoint.held == ""
+    mine = by_hand(world)
+    later(world, watch, 30.0)
+    assert (watch.endpoint.held, routing_of(world)) == ("bob", mine)
 
 
 def test_a_rollback_works_while_somebody_else_holds(world: World) -> None:

@@ -136,7 +136,12 @@ def _clear(folder: Path, number: int) -> None:
 
 def _say(claim: int, beats: int) -> None:
     note = {"pid": os.getpid(), "host": socket.gethostname(), "beats": beats}
-    os.pwrite(claim, json.dumps(note).encode(), 0)
+    try:
+        os.pwrite(claim, json.dumps(note).encode(), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        os.utime(claim)  # nobody can be told who holds it, but it shows that its holder lives
 
 
 def _said(folder: Path, number: int) -> bytes:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -123,8 +123,8 @@ class Store(Protocol):
         """Hold *stream* for the block; raises `Busy`, saying who has it."""
         ...
 
-    def make_room(self, error: JournalError, /) -> bool:
-        """Say whether there is room now for what *error* says there was none for."""
+    def make_room(self) -> bool:
+        """Give up the room that was kept for the way back; says whether there was any, and need of it."""
         ...
 
 
@@ -138,7 +138,7 @@ class SqlJournal:
         """Return the records of *stream* numbered above *after*, in order."""
         if not self._store.exists:
             return []
-        rows = self._with_room(lambda: self._rows(_READ, {"stream": stream, "after": after}))
+        rows = self._rows(_READ, {"stream": stream, "after": after})
         return [_record(row) for row in rows]
 
     def _rows(self, query: Executable, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -147,18 +147,6 @@ class SqlJournal:
 
     def append(self, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
         """Append *entries* behind record number *expected*, all or none; raises `Conflict`, `JournalError`."""
-        return self._with_room(lambda: self._written(stream, expected, entries))
-
-    def _with_room(self, function: Callable[[], T]) -> T:
-        """Call *function*; when the disk is full, once more with the room that is kept for that."""
-        try:
-            return function()
-        except JournalError as error:
-            if isinstance(error, (Conflict, Tampered)) or not self._store.make_room(error):
-                raise
-        return function()
-
-    def _written(self, stream: str, expected: int, entries: Sequence[Entry]) -> list[Record]:
         records: list[Record] = []
         try:
             with self._store.writing(stream) as connection:
@@ -202,8 +190,20 @@ class SqlJournal:
         """Return the ends of the streams whose names begin with *prefix*, in the order of their names."""
         if not self._store.exists:
             return {}
-        rows = self._with_room(lambda: self._rows(_ENDS, {"prefix": prefix, "length": len(prefix)}))
+        rows = self._rows(_ENDS, {"prefix": prefix, "length": len(prefix)})
         return {row[0]: Head(row[1], row[2], _checkpoint(row[3:])) for row in rows}
+
+    def make_room(self) -> bool:
+        """Give up the room that is kept on the disk for the way back, if it is full; says whether there was any."""
+        return self._store.make_room()
+
+    def orphans(self) -> list[str]:
+        """Return the streams that have records and no head; goes through all records."""
+        if not self._store.exists:
+            return []
+        with self._store.reading() as connection:
+            streams = set(connection.scalars(select(_RECORDS.c.stream).distinct()))
+        return sorted(streams - set(self.heads()))
 
     def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
         """Hold *stream* among all who share the database; raises `Busy`, saying who has it."""
@@ -239,17 +239,11 @@ class _File:
 
     @contextmanager
     def held(self, stream: str, wait: float) -> Iterator[None]:
-        with ExitStack() as hold:
-            try:
-                hold.enter_context(self._holds.held(quote(stream, safe=""), stream, wait))
-            except JournalError as error:
-                if not self.make_room(error):
-                    raise
-                hold.enter_context(self._holds.held(quote(stream, safe=""), stream, wait))
+        with self._holds.held(quote(stream, safe=""), stream, wait):
             yield
 
-    def make_room(self, error: JournalError, /) -> bool:
-        return self._reserve.give(error)
+    def make_room(self) -> bool:
+        return self._reserve.give()
 
 
 def _keep(connection: Connection, head: Head, checkpoint: int, records: Sequence[Record]) -> None:

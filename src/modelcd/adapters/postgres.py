@@ -131,7 +131,7 @@ class Postgres:
                     help="read again: they may have been written",
                 ) from error
 
-    def make_room(self, _: JournalError, /) -> bool:
+    def make_room(self) -> bool:
         """Say no: the server's disk is not ours."""
         return False
 

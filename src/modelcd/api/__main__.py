@@ -39,8 +39,13 @@ def say(text: str) -> None:
 def reconcile(workspace: Workspace, stop: threading.Event) -> None:
     """Keep every endpoint as it is wanted until *stop* is set."""
     environments = {name: laptop(workspace, name) for name in ENVIRONMENTS}
-    reconciler, env = Reconciler(environments, say), environments["production"]
-    announcer = Announcer(env.journal, notices(workspace), env.clock)
+    people, env = notices(workspace), environments["production"]
+
+    def trouble(text: str) -> None:
+        say(text)
+        people.tell("trouble", text)  # what cannot be recorded would not be told by the announcer
+
+    reconciler, announcer = Reconciler(environments, trouble), Announcer(env.journal, people, env.clock)
     while not stop.wait(ROUND_EVERY):
         for work in (reconciler.round, announcer.round):
             try:

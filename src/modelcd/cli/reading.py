@@ -44,6 +44,8 @@ def status(model: str, as_json: bool) -> None:
         for line in lines
     ]
     click.echo(table(("model", "environment", "version", "since", "under way"), rows))
+    if control.full():
+        click.echo("\nthe disk is full: nothing steps up, and only a way back still works; free some space")
     if any(line["version"] for line in lines) and (asleep := control.asleep()):
         lost = {"gateway": "nothing is served", "control": "nothing is watched"}
         click.echo(f"\n{' and '.join(asleep)} not running: {' and '.join(lost[n] for n in asleep)} until: modelcd up")

@@ -118,7 +118,7 @@ class Endpoint:
     `wanted` was asked of the gateway and is `confirmed` once it was seen to be served; `served` is what was seen last.
     `pending` is an intent whose outcome is not known.  `awake` is how many seconds the endpoint has been watched in
     all: gaps between records count in part only, so that neither a night asleep nor a clock that was set uses up a
-    budget.  `held` says which person took over, in the release `held_in` or for good.  `unready` maps versions that
+    budget.  `held` says which person took over, until they let go.  `unready` maps versions that
     serve and do not answer to the watched time since when.  `restarts` maps versions to how often they were started
     again in a row, and when last.
     """
@@ -141,7 +141,6 @@ class Endpoint:
     awake: float = 0.0
     held: str = ""
     held_since: str = ""
-    held_in: str = ""
     unready: Mapping[int, float] = field(default_factory=dict)
     trouble: str = ""
     asks: str = ""
@@ -232,8 +231,6 @@ def _apply(endpoint: Endpoint, record: Record) -> Endpoint:
             return _asked(endpoint, release, entry.at, entry.actor, body)
         case "closed":
             ending = Ending(body["ending"])
-            if release is not None and endpoint.held_in == release.id:
-                endpoint = replace(endpoint, held="", held_since="", held_in="")
             return _update(endpoint, release, ending=ending, ended=entry.at, closing=dict(body))
         case "repaired":
             return endpoint
@@ -378,9 +375,9 @@ def _asked(endpoint: Endpoint, release: Release | None, at: str, actor: str, bod
             why = str(body.get("reason") or "asked to")
             return _update(endpoint, release, asked=why, asked_by=actor)
         case Ask.HOLD:
-            return replace(endpoint, held=actor, held_since=at, held_in=release.id if release else "")
+            return replace(endpoint, held=actor, held_since=at)
         case Ask.RESUME:
-            return replace(endpoint, held="", held_since="", held_in="")
+            return replace(endpoint, held="", held_since="")
 
 
 def summary(endpoint: Endpoint) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime) -> M
     if release.returning:
         return _go_back(endpoint, release, world, now)
     if reason := _must_go_back(endpoint, release, world, judged, now):
-        return _way_back(release, world, reason)
+        return _way_back(endpoint, release, world, reason, now)
     if stays := _hands_off(endpoint, world) or _pause(endpoint, now):
         return stays
     if repair := _repair(endpoint, world, now):
@@ -216,11 +216,14 @@ def _hands_off(endpoint: Endpoint, world: World) -> Wait | None:
     return Wait(f"held by {endpoint.held}, who changed the gateway by hand: nothing is put right", asks=True)
 
 
-def _way_back(release: Release, world: World, reason: str) -> Move:
+def _way_back(endpoint: Endpoint, release: Release, world: World, reason: str, now: datetime) -> Move:
     if release.step < 0 and release.next_step < 0:
         return Close(Ending.ROLLED_BACK if release.asked else Ending.FAILED, reason)
     if release.champion is None:
         return Wait(f"{reason}; there is no earlier version to go back to", asks=True)
+    if release.champion not in world.ready and release.champion not in world.dead:
+        # Nobody lives there to be routed to (a workspace that was down): its address comes with its start.
+        return _start_again(endpoint, release.champion, f"the way back leads to version {release.champion}", now)
     known = (release.version,) if release.version in world.ready or release.version in world.dead else ()
     back = Routing.all_to(release.champion, keeping=known)
     return Shift(back, -1, reason, back=True)
@@ -300,7 +303,7 @@ def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, n
     for since, budget in ((release.step_awake, policy.step_budget), (release.opened_awake, policy.budget)):
         if awake - since > budget:
             if policy.on_doubt is OnDoubt.ROLL_BACK:
-                return _way_back(release, world, f"no answer within {budget:g} s: {judged.reason}")
+                return _way_back(endpoint, release, world, f"no answer within {budget:g} s: {judged.reason}", now)
             return Wait(f"undecided at {release.share:g} % after {budget:g} s: {judged.reason}", asks=True)
     return Wait(judged.reason)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from modelcd.domain import judge as judging
 from modelcd.domain.records import Entry, Record
-from modelcd.domain.release import Endpoint, fold
+from modelcd.domain.release import Ask, Endpoint, fold
 from modelcd.domain.samples import Block, block_from
-from modelcd.domain.verdict import Finding
+from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
+from modelcd.errors import JournalError
 
 
 @dataclass
@@ -90,4 +91,20 @@ def record(
     """
     known = watch.endpoint.open
     entry = Entry(kind, env.clock.now().isoformat(), actor, release or (known.id if known else ""), body)
-    watch.take(env.journal.append(watch.stream, watch.endpoint.seq, [entry]), judge)
+    try:
+        records = env.journal.append(watch.stream, watch.endpoint.seq, [entry])
+    except JournalError:
+        if not leads_back(watch.endpoint, entry) or not env.make_room():
+            raise
+        records = env.journal.append(watch.stream, watch.endpoint.seq, [entry])
+    watch.take(records, judge)
+
+
+def leads_back(endpoint: Endpoint, entry: Entry) -> bool:
+    """Say whether *entry* is part of a way back: for that, and for nothing else, room is kept on the disk."""
+    release, body = endpoint.open, entry.body
+    on_the_way = release is not None and bool(release.returning or release.asked or release.takes_out is not None)
+    found = entry.kind == "observed" and body["judgement"]["verdict"] == Verdict.FAIL.value
+    begun = entry.kind == "opened" and body.get("takes_out") is not None
+    asked = entry.kind == "asked" and body["ask"] == Ask.ROLL_BACK.value
+    return on_the_way or found or begun or asked or bool(body.get("back"))
