@@ -333,6 +333,17 @@ def test_what_cannot_be_done_before_the_first_share_ends_the_release_after_some_
     assert move == Close(Ending.FAILED, f"tried {PATIENCE} times: the gateway does not load it")
 
 
+def test_a_dead_champion_that_a_person_takes_out_is_not_started_first() -> None:
+    endpoint = at(-1, Canary(shares=()), takes_out=1)
+
+    start = decide(endpoint, world(endpoint, {}, {1: "killed"}), judged(Verdict.INCONCLUSIVE), NOW)
+    shift = decide(endpoint, world(endpoint, {2: ""}, {1: "killed"}), judged(Verdict.INCONCLUSIVE), NOW)
+
+    assert start == Start(2, "release r1")
+    assert isinstance(shift, Shift)
+    assert shift.routing.share(2) == 100
+
+
 def test_a_way_back_that_a_person_asked_for_is_never_given_up() -> None:
     endpoint = replace(at(-1, Canary(shares=()), takes_out=1), failures=PATIENCE, failed_at=NOW.isoformat())
 

@@ -150,6 +150,8 @@ def _signals(progress: Any, control: Any) -> Iterator[None]:
         for ending in ENDINGS:
             signal.signal(ending, lambda *_: os._exit(code))
         progress.close()
+        # Raised wherever the main thread happens to be, in a callback of the interpreter's as well: no news for people.
+        sys.unraisablehook = lambda _: None
         with suppress(ModelcdError):
             interrupted(control)
         exit_after(LAST_WORDS, code)
@@ -171,6 +173,8 @@ def outcome(told: dict[str, Any]) -> str:
     version = f"version {told['version']} of {told['model']}" if told.get("version") else told.get("model", "")
     ending = str(told["ending"])
     lines = [f"{ending.upper()}  {version}   {told['why']}"]
+    if ending == "promoted" and told.get("takes_out"):
+        lines = [f"ROLLED BACK  version {told['takes_out']} of {told['model']}: version {told['version']} serves"]
     exposed = told.get("exposed") or {}
     if ending == "rolled back" and exposed.get("requests"):
         seen = exposed["failures"] - exposed["rescued"]

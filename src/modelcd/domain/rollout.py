@@ -151,7 +151,9 @@ def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime) -> M
         return _way_back(endpoint, release, world, reason, now)
     if stays := _hands_off(endpoint, world) or _pause(endpoint, now):
         return stays
-    if repair := _repair(endpoint, world, now):
+    # What a person takes out is not started first: the way from it is the repair.
+    leaving = release.takes_out is not None and release.next_step < 0
+    if not leaving and (repair := _repair(endpoint, world, now)):
         return repair
     if release.version not in world.ready:
         return _begin(release, world)
@@ -294,10 +296,10 @@ def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, n
     if endpoint.held and release.takes_out is None:
         return Wait(f"held by {endpoint.held}; guards keep running", asks=True)
     if release.step < 0:
-        return _prepare(release) or _step_up(release, 0, "it is ready and answers as itself")
+        return _prepare(release) or _step_up(release, world, 0, "it is ready and answers as itself")
     if judged.verdict is Verdict.PASS:
         if release.baked >= policy.bake:
-            return _step_up(release, release.step + 1, judged.reason)
+            return _step_up(release, world, release.step + 1, judged.reason)
         judged = Judged(judged.verdict, f"baked for {release.baked:.0f} of {policy.bake:g} s; {judged.reason}")
     awake = endpoint.awake_at(now)
     for since, budget in ((release.step_awake, policy.step_budget), (release.opened_awake, policy.budget)):
@@ -331,12 +333,13 @@ def _why_promoted(release: Release) -> str:
     return f"no guard found it worse than version {release.champion} at {release.policy.shares[-1]:g} %"
 
 
-def _step_up(release: Release, step: int, why: str) -> Shift:
+def _step_up(release: Release, world: World, step: int, why: str) -> Shift:
     shares, champion = release.policy.shares, release.champion
     if champion is None or champion == release.version:
         return Shift(Routing.all_to(release.version), len(shares), why)
     if step >= len(shares):
-        return Shift(Routing.all_to(release.version, keeping=(champion,)), len(shares), why)
+        known = (champion,) if champion in world.ready or champion in world.dead else ()
+        return Shift(Routing.all_to(release.version, keeping=known), len(shares), why)
     arms = (Arm(champion, 100.0 - shares[step]), Arm(release.version, shares[step]))
     fallback = champion if release.policy.fallback else None
     return Shift(Routing(arms, salt=release.id, fallback=fallback), step, why)

@@ -201,6 +201,7 @@ def told_of(release: Release) -> dict[str, Any]:
         "release": release.id,
         "environment": place,
         "champion": release.champion,
+        "takes_out": release.takes_out,
         "exposed": dict(release.closing.get("exposed", {})),
         "findings": list(release.judgement.get("findings", [])),
     }

@@ -47,7 +47,7 @@ def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int 
     if target == endpoint.champion:
         raise UsageError(f"version {target} serves {env.name} already", help="see: modelcd status")
     if target not in endpoint.champions:
-        why = f"version {target} of {model} never served {env.name}: there is nothing to go back to"
+        why = f"version {target} of {model} never had all of {env.name}: there is nothing to go back to"
         raise UsageError(why, help=f"release it as any other: modelcd promote {model} {target} --to {env.name}")
     candidate = at_once(candidate_of(env, model, target))
     why = reason or "rolled back by hand"
