@@ -110,7 +110,7 @@ class Detached:
     def _reap(self) -> None:
         for pid, child in list(_children.items()):
             if child.poll() is not None:
-                del _children[pid]
+                _children.pop(pid, None)  # another thread may reap, too
 
 
 def _started(process: psutil.Process) -> float:
