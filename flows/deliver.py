@@ -33,7 +33,7 @@ from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
 from modelcd.steps.place import Place
 from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_rejected, settle, told_of
-from modelcd.steps.rollback import at_once, begin_rollback, candidate_of
+from modelcd.steps.rollback import at_once, begin_rollback, candidate_of, roll_back
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
 from modelcd.workspace import Workspace, actor
@@ -301,7 +301,11 @@ def rollback_in(
     """End the release of *model* under way in *environment* of *place*, or bring back the version before."""
     env = place.environment(environment)
     watch = step("open", lambda: begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3)))
-    return told_of(_drive(env, watch, who, place))
+    told = partial(listener.get(), env.name)
+    look, say = (lambda what, state=state: told(state, what, 0.0) for state in ("look", "note"))
+    came = step("way back", lambda: roll_back(env, watch, actor=who, tell=look, say=say, revive=place.revive))
+    _leave_release(env, watch)
+    return came
 
 
 def champion_of(env: Environment, endpoint: Endpoint) -> Candidate | None:
@@ -333,6 +337,11 @@ def _drive(env: Environment, watch: Watch, who: str, place: Place) -> Release:
         if release.ending is None and release.step == before.step:
             break
     settle(env, watch, actor=who)
+    _leave_release(env, watch)
+    return release
+
+
+def _leave_release(env: Environment, watch: Watch) -> None:
+    release = watch.endpoint.releases[-1]
     moments = timeline(env.journal.read(watch.stream), release.id)
     leave(f"release-{release.id}", _pages.release(watch.endpoint, release, moments))
-    return release

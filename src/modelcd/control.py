@@ -85,6 +85,7 @@ class Control:
 
         It needs the journal and the gateway and nothing else: no flow, no registry, nobody's leave.
         """
+        from modelcd.environments.laptop import Laptop
         from modelcd.environments.services import Services
         from modelcd.steps.rollback import begin_rollback, roll_back
 
@@ -105,9 +106,9 @@ class Control:
         def told(state: str, what: Any) -> None:
             self.tell(environment, state, what, 0.0)
 
-        again = partial(services.again, ["gateway"])
+        look, say, revive = partial(told, "look"), partial(told, "note"), Laptop(self.workspace).revive
         try:
-            return roll_back(env, watch, actor=who, tell=partial(told, "look"), say=partial(told, "note"), revive=again)
+            return roll_back(env, watch, actor=who, tell=look, say=say, revive=revive)
         finally:
             services.up(("control",), tell=self.starting)
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
+from modelcd.domain.delivery import NOTICES, Builds, Delivery, fold_builds, is_endpoint, stream_of
 from modelcd.domain.records import Head, astray, rewritten, until
 from modelcd.domain.release import Endpoint, Release, fold, misremembered, since
 from modelcd.errors import Tampered, UnknownName, UsageError
 from modelcd.ports import Journal
-
-BUILDS, NOTICES = "builds/", "notices/"
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,19 @@ class History:
 
     def standing(self, model: str = "") -> list[Endpoint]:
         """Return every endpoint, or those of *model*, as it stands; without the releases before its last checkpoint."""
-        return [
-            self._from_checkpoint(stream, head)
+        return [self._from_checkpoint(stream, head) for stream, head in self._heads(model).items()]
+
+    def _heads(self, model: str = "") -> dict[str, Head]:
+        """Return the heads of every endpoint, or of those of *model*."""
+        return {
+            stream: head
             for stream, head in self.journal.heads().items()
-            if not stream.startswith((BUILDS, NOTICES)) and model in ("", stream.split("/", 1)[1])
-        ]
+            if is_endpoint(stream) and model in ("", stream.split("/", 1)[1])
+        }
 
     def endpoints(self, model: str, at: datetime | None = None) -> list[Endpoint]:
         """Return the endpoints of *model* with all their releases, as they are or as they were at the moment *at*."""
-        streams = [endpoint.stream for endpoint in self.standing(model)]
-        return [fold(Endpoint(stream), until(self.journal.read(stream), at)) for stream in streams]
+        return [fold(Endpoint(stream), until(self.journal.read(stream), at)) for stream in self._heads(model)]
 
     def builds(self, model: str) -> Builds:
         """Return the builds of *model*."""
@@ -56,9 +57,7 @@ class History:
         known: list[str] = []
         if not prefix:
             raise UsageError("which release? its id is empty", help="see: modelcd history MODEL")
-        for stream, head in self.journal.heads().items():
-            if stream.startswith((BUILDS, NOTICES)):
-                continue
+        for stream, head in self._heads().items():
             names = _released(head, self._from_checkpoint(stream, head))
             if any(name.startswith(prefix) for name in names):
                 endpoint = fold(Endpoint(stream), self.journal.read(stream))
@@ -93,7 +92,7 @@ class History:
             return trouble
         if noted and (trouble := rewritten(stream, noted["seq"], noted["digest"], records)):
             return trouble
-        return "" if stream.startswith((BUILDS, NOTICES)) else misremembered(stream, records)
+        return misremembered(stream, records) if is_endpoint(stream) else ""
 
     def _from_checkpoint(self, stream: str, head: Head) -> Endpoint:
         """Follow *stream* from its newest checkpoint, or from its beginning when it has none."""

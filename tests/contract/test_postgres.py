@@ -64,12 +64,8 @@ def journal(database: str) -> SqlJournal:
 @pytest.fixture
 def fragile() -> Iterator[PostgresServer]:
     """A server that the test may stop."""
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer() as server:
         yield server
-    finally:
-        server.remove()
 
 
 def values(address: str, query: str) -> list[tuple[object, ...]]:

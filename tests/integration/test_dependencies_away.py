@@ -53,12 +53,8 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    made = PostgresServer()
-    try:
-        made.start()
+    with PostgresServer() as made:
         yield made
-    finally:
-        made.remove()
 
 
 def test_a_canary_outlives_its_journal_s_database_and_users_do_not_notice(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -92,9 +92,6 @@ _END = (
     .where(_HEADS.c.stream == bindparam("stream"))
 )
 _DIGEST = select(_RECORDS.c.digest).where(_RECORDS.c.stream == bindparam("stream"), _RECORDS.c.seq == bindparam("seq"))
-
-
-T = TypeVar("T")
 
 
 class Uncertain(JournalError):
@@ -201,8 +198,7 @@ class SqlJournal:
         """Return the streams that have records and no head; goes through all records."""
         if not self._store.exists:
             return []
-        with self._store.reading() as connection:
-            streams = set(connection.scalars(select(_RECORDS.c.stream).distinct()))
+        streams = {row[0] for row in self._rows(select(_RECORDS.c.stream).distinct(), {})}
         return sorted(streams - set(self.heads()))
 
     def exclusive(self, stream: str, wait: float = 0.0) -> AbstractContextManager[None]:
@@ -237,10 +233,8 @@ class _File:
             yield connection
         self._reserve.make()
 
-    @contextmanager
-    def held(self, stream: str, wait: float) -> Iterator[None]:
-        with self._holds.held(quote(stream, safe=""), stream, wait):
-            yield
+    def held(self, stream: str, wait: float) -> AbstractContextManager[None]:
+        return self._holds.held(quote(stream, safe=""), stream, wait)
 
     def make_room(self) -> bool:
         return self._reserve.give()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 SIZE = 4_000_000
@@ -32,8 +33,7 @@ class Reserve:
         if self.there:
             return
         with contextlib.suppress(OSError):
-            disk = os.statvfs(self._path.parent)
-            if disk.f_bavail * disk.f_frsize < SPARE * SIZE:
+            if self._free() < SPARE * SIZE:
                 return
             temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
             with temporary.open("wb") as file:
@@ -43,8 +43,10 @@ class Reserve:
     def give(self) -> bool:
         """Give the room up when the disk is full; says whether there was any."""
         with contextlib.suppress(OSError):
-            disk = os.statvfs(self._path.parent)
-            if self.there and disk.f_bavail * disk.f_frsize < SIZE:
+            if self.there and self._free() < SIZE:
                 self._path.unlink()
                 return True
         return False
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._path.parent).free

@@ -51,6 +51,15 @@ class Builds:
         return self.deliveries[-1] if self.deliveries and not self.deliveries[-1].ending else None
 
 
+NOTICES = "notices/"
+"""The beginning of the streams in which it stands what people were told."""
+
+
+def is_endpoint(stream: str) -> bool:
+    """Say whether *stream* is that of an endpoint, and of neither builds nor notices."""
+    return not stream.startswith((stream_of(""), NOTICES))
+
+
 def stream_of(model: str) -> str:
     """Name the stream in which the builds of *model* are recorded."""
     return f"builds/{model}"

@@ -104,6 +104,11 @@ class Release:
     closing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def by_rollback(self) -> bool:
+        """Say whether it is the way back itself, from a champion that a person takes out: nothing may keep it."""
+        return self.takes_out is not None
+
+    @property
     def share(self) -> float:
         """The challenger's share in per cent at its step."""
         if self.step < 0:

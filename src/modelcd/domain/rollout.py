@@ -152,7 +152,7 @@ def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime) -> M
     if stays := _hands_off(endpoint, world) or _pause(endpoint, now):
         return stays
     # What a person takes out is not started first: the way from it is the repair.
-    leaving = release.takes_out is not None and release.next_step < 0
+    leaving = release.by_rollback and release.next_step < 0
     if not leaving and (repair := _repair(endpoint, world, now)):
         return repair
     if release.version not in world.ready:
@@ -176,7 +176,7 @@ def _must_go_back(endpoint: Endpoint, release: Release, world: World, judged: Ju
 def _never_came_up(endpoint: Endpoint, release: Release, world: World, now: datetime) -> str:
     """Say why a challenger without a share will not get one: a budget is exceeded."""
     version, policy, awake = release.version, release.policy, endpoint.awake_at(now)
-    if endpoint.failures >= PATIENCE and release.takes_out is None:
+    if endpoint.failures >= PATIENCE and not release.by_rollback:
         return f"tried {endpoint.failures} times: {endpoint.failure}"
     begun = release.started_awake if release.started else release.opened_awake
     if not release.warmed and not world.answers(version) and awake - begun > policy.start_budget:
@@ -212,7 +212,7 @@ def _silent(endpoint: Endpoint, version: int, now: datetime) -> float:
 def _hands_off(endpoint: Endpoint, world: World) -> Wait | None:
     """Leave a place to the person who took over and changed its gateway by hand."""
     by_hand = world.routing is not None and endpoint.confirmed and world.routing != endpoint.wanted
-    rolling_back = endpoint.open is not None and endpoint.open.takes_out is not None
+    rolling_back = endpoint.open is not None and endpoint.open.by_rollback
     if not endpoint.held or not by_hand or rolling_back:
         return None
     return Wait(f"held by {endpoint.held}, who changed the gateway by hand: nothing is put right", asks=True)
@@ -255,15 +255,14 @@ def _repair(endpoint: Endpoint, world: World, now: datetime) -> Move | None:
     wanted = endpoint.wanted
     if wanted is None:
         return None
-    serving = [arm.version for arm in wanted.arms if arm.share > 0]
-    for version in serving:
+    for version in wanted.serving:
         if version not in world.ready:
             return _start_again(endpoint, version, f"version {version} serves here and does not run", now)
         if not world.answers(version) and (silent := _silent(endpoint, version, now)) > HUNG:
             return Stop(version, f"version {version} has not answered for {silent:.0f} s: {world.state(version)}")
     if endpoint.confirmed and world.routing == wanted:
         return None
-    waiting = [version for version in serving if not world.answers(version)]
+    waiting = [version for version in wanted.serving if not world.answers(version)]
     if waiting:
         return Wait(f"version {waiting[0]} is starting: {world.state(waiting[0])}")
     step = endpoint.open.next_step if endpoint.open else -1
@@ -293,7 +292,7 @@ def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, n
         if endpoint.champion != release.version:
             return Point(release.version, f"release {release.id}")
         return Close(Ending.PROMOTED, _why_promoted(release))
-    if endpoint.held and release.takes_out is None:
+    if endpoint.held and not release.by_rollback:
         return Wait(f"held by {endpoint.held}; guards keep running", asks=True)
     if release.step < 0:
         return _prepare(release) or _step_up(release, world, 0, "it is ready and answers as itself")
@@ -314,7 +313,7 @@ def _prepare(release: Release) -> Move | None:
     """What comes before the first share: requests that warm the challenger up, and the way back, gone and timed."""
     if release.warm_up and release.policy.warm_up and not release.warmed:
         return Warm(release.version, f"its first {release.policy.warm_up} requests, from nobody")
-    if release.champion in (None, release.version) or release.takes_out is not None or release.way_back is not None:
+    if release.champion in (None, release.version) or release.by_rollback or release.way_back is not None:
         return None
     assert release.champion is not None, "a way back leads to a champion"
     arms = (Arm(release.champion, 100.0), Arm(release.version, 0.0))
@@ -324,7 +323,7 @@ def _prepare(release: Release) -> Move | None:
 
 
 def _why_promoted(release: Release) -> str:
-    if release.takes_out is not None:
+    if release.by_rollback:
         return f"a person rolled version {release.takes_out} back: {release.reason}"
     if release.champion is None:
         return "first version here: no champion to compare with; gates and acceptance passed"

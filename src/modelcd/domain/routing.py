@@ -72,6 +72,11 @@ class Routing:
         return next((arm.share for arm in self.arms if arm.version == version), 0.0)
 
     @property
+    def serving(self) -> tuple[int, ...]:
+        """The versions that get requests of users."""
+        return tuple(arm.version for arm in self.arms if arm.share > 0)
+
+    @property
     def versions(self) -> tuple[int, ...]:
         """Every version that needs an address: arms first, then shadows."""
         return tuple(dict.fromkeys([a.version for a in self.arms] + [s.version for s in self.shadows]))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelcd.domain.delivery import NOTICES, is_endpoint
 from modelcd.domain.records import Entry
 from modelcd.domain.story import news
 from modelcd.errors import Busy, Conflict
 from modelcd.ports import Clock, Journal, Notifier
 
-STREAM = "notices/told"
+STREAM = f"{NOTICES}told"
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Announcer:
         for note in notes:
             self.told.update({str(stream): int(seq) for stream, seq in note.entry.body["told"].items()})
             self.seq = note.seq
-        heads = {s: h.seq for s, h in self.journal.heads().items() if not s.startswith(("builds/", "notices/"))}
+        heads = {s: h.seq for s, h in self.journal.heads().items() if is_endpoint(s)}
         first = not self.seq
         new = {stream: seq for stream, seq in heads.items() if seq > self.told.get(stream, 0)}
         if first:

@@ -28,15 +28,16 @@ def carry_out(env: Environment, watch: Watch, move: Move, actor: str) -> None:
         return record(env, watch, "closed", actor, body)
     if _repairs(watch.endpoint, move):
         record(env, watch, "repaired", actor, {"what": move.why, "move": type(move).__name__.lower()})
-    record(env, watch, "intended", actor, _intent(move))
+    intent = _intent(move)
+    record(env, watch, "intended", actor, intent)
     try:
         result = _do(env, watch, move, partial(_refuse_overtaken, env, watch))
     except Conflict:
         raise  # nothing was done, and whoever went on has written what there is to say
     except ModelcdError as error:
-        record(env, watch, "failed", actor, {**_intent(move), "error": error.message, "help": error.help})
+        record(env, watch, "failed", actor, {**intent, "error": error.message, "help": error.help})
         raise
-    record(env, watch, "done", actor, {**_intent(move), **result})
+    record(env, watch, "done", actor, {**intent, **result})
 
 
 def found_done(env: Environment, watch: Watch, world: World, actor: str) -> None:

@@ -47,7 +47,7 @@ class Reconciler:
                 self._guarded(stream, partial(self._left_behind, stream, head.seq))
             elif place in self.environments:
                 watch = self.watches.setdefault(stream, Watch(stream))
-                self._guarded(stream, partial(self._one, self.environments[place], watch))
+                self._guarded(stream, partial(self._one, self.environments[place], watch, head.seq))
 
     def _guarded(self, stream: str, look: Callable[[], None]) -> None:
         """Call *look*; trouble with one stream is said and keeps no other from being looked after."""
@@ -62,8 +62,8 @@ class Reconciler:
                 self.troubles[stream] = told
                 self.say(f"{stream}: {told}")
 
-    def _one(self, env: Environment, watch: Watch) -> None:
-        endpoint = watch.refresh(env)
+    def _one(self, env: Environment, watch: Watch, newest: int) -> None:
+        endpoint = watch.endpoint if watch.endpoint.seq == newest else watch.refresh(env)
         if endpoint.open is not None and _age(endpoint.changed, env.clock.now()) < SILENCE:
             return
         now = env.clock.now()

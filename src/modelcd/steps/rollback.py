@@ -36,7 +36,7 @@ def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int 
     watch = Watch(env.stream(model))
     endpoint = watch.refresh(env)
     under_way = endpoint.open
-    if under_way is not None and under_way.takes_out is not None and to in (None, under_way.version):
+    if under_way is not None and under_way.by_rollback and to in (None, under_way.version):
         return watch  # somebody began this very rollback and did not end it
     if under_way is not None and to is None:
         return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or "rolled back by hand")
@@ -89,7 +89,7 @@ def roll_back(
 
 
 def _leads_to(release: Release) -> int:
-    return release.champion if release.takes_out is None and release.champion is not None else release.version
+    return release.version if release.by_rollback or release.champion is None else release.champion
 
 
 def took_to_start(records: Iterable[Record], version: int) -> float | None:

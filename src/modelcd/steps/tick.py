@@ -70,7 +70,8 @@ def _note(env: Environment, watch: Watch, world: World, judged: Judged, move: Wa
     endpoint = watch.endpoint
     if endpoint.open is None and not endpoint.releases:
         return
-    silent = {v: world.ready[v] for v in _serving(endpoint) if world.ready.get(v)}
+    serving = endpoint.wanted.serving if endpoint.wanted else ()
+    silent = {v: world.ready[v] for v in serving if world.ready.get(v)}
     trouble = judged.reason if judged.verdict is Verdict.ERROR else ""
     asks = move.why if move.asks and endpoint.open is not None and not (endpoint.failures or endpoint.held) else ""
     changed = set(silent) != set(endpoint.unready) or trouble != endpoint.trouble or bool(asks) != bool(endpoint.asks)
@@ -80,7 +81,3 @@ def _note(env: Environment, watch: Watch, world: World, judged: Judged, move: Wa
         record(env, watch, "seen", actor, body)
     elif endpoint.open is None and endpoint.seq != endpoint.checkpoint and not silent:
         record(env, watch, "checkpoint", actor, summary(endpoint))
-
-
-def _serving(endpoint: Endpoint) -> list[int]:
-    return [arm.version for arm in endpoint.wanted.arms if arm.share > 0] if endpoint.wanted else []

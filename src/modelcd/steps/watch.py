@@ -103,7 +103,7 @@ def record(
 def leads_back(endpoint: Endpoint, entry: Entry) -> bool:
     """Say whether *entry* is part of a way back: for that, and for nothing else, room is kept on the disk."""
     release, body = endpoint.open, entry.body
-    on_the_way = release is not None and bool(release.returning or release.asked or release.takes_out is not None)
+    on_the_way = release is not None and bool(release.returning or release.asked or release.by_rollback)
     found = entry.kind == "observed" and body["judgement"]["verdict"] == Verdict.FAIL.value
     begun = entry.kind == "opened" and body.get("takes_out") is not None
     asked = entry.kind == "asked" and body["ask"] == Ask.ROLL_BACK.value

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -26,7 +26,10 @@ PATIENCE = 60.0
 
 
 class PostgresServer:
-    """A server of its own, in a folder of its own; it may be stopped, killed and started again."""
+    """A server of its own, in a folder of its own; it may be stopped, killed and started again.
+
+    It runs for the time of a `with` statement, and nothing of it is left.
+    """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="modelcd-postgres-"))
@@ -41,6 +44,19 @@ class PostgresServer:
         self._bin = self._binaries()
         data = ["--pgdata", str(self._folder / "data"), "--username", USER, "--auth", "trust", "--no-sync"]
         self._run("initdb", *data, "--encoding", "UTF8", "--locale", "C")
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove it."""
+        self.remove()
 
     def address(self, database: str = "postgres") -> str:
         """Return the address of *database*."""
