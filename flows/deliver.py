@@ -32,7 +32,7 @@ from modelcd.flows import _pages
 from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
 from modelcd.steps.place import Place
-from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_rejected, settle, told_of
+from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_held, refuse_rejected, settle, told_of
 from modelcd.steps.rollback import at_once, begin_rollback, candidate_of, roll_back
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
@@ -169,6 +169,7 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
     _checked(walk, "data", lambda: build.find_data(walk))
     if told := nothing_new(walk, endpoint, way.again, way.new_data):
         return told
+    refuse_held(endpoint)
     champion = champion_of(production, endpoint)
     for checks in (
         {"prepare": partial(build.prepare_data, walk)},

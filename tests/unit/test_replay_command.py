@@ -130,6 +130,7 @@ def test_an_unknown_release_is_answered_as_explain_answers_it(
             "",
         ),
         ("rollout = Canary()\n", "other.py, line 1: nothing is named 'Canary'", ""),
+        ("rollout = 5\0\n", "other.py: source code string cannot contain null bytes", ""),
         ("raise SystemExit(3)\n", "other.py, line 1: called exit(3)", ""),
         (
             "from modelcd import Canary, guard\n"

@@ -489,3 +489,12 @@ def test_what_is_at_rest_writes_nothing_more(world: World) -> None:
     later(world, watch, 3600.0, every=10.0)
 
     assert len(kinds(world)) == before
+
+
+def test_letting_go_of_what_nobody_needs_is_no_repair_and_no_news(world: World) -> None:
+    watch = world.open(2)
+    world.live(watch)
+    later(world, watch, 60.0)
+
+    assert [i.version for i in world.memory.runtime.instances(STREAM)] == [2]
+    assert "repaired" not in kinds(world)

@@ -38,7 +38,7 @@ class Progress:
         elif state == "end":
             if isinstance(what, Finding) and step not in QUIET_STEPS:
                 self._finding(step, what, seconds)
-        elif state == "error" and isinstance(what, Exception):
+        elif state == "error" and isinstance(what, Exception) and step not in QUIET_STEPS:
             self._stay(f"✗ {step}")  # whoever called the flow tells the error, once
 
     def starting(self, service: str) -> None:
@@ -72,7 +72,7 @@ class Progress:
                 why = f": {move.why}" if move.back else ""
                 self._stay(f"{'✗' if move.back else ' '} {place:<13} {shares(move.routing)}{why}")
         release = ticked.endpoint.releases[-1]
-        if release.ending is not None or 0 <= release.step >= len(release.policy.shares):
+        if ticked.more or release.ending is not None or 0 <= release.step >= len(release.policy.shares):
             return
         if release.step < 0 and not self._live:
             return  # it says that it starts; where lines stay, each look at that would be one more

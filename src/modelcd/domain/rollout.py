@@ -97,12 +97,16 @@ class Rehearse:
 
 @dataclass(frozen=True)
 class Shift:
-    """Put *routing* in force; *step* is the rung it belongs to, *back* marks a way back."""
+    """Put *routing* in force; *step* is the rung it belongs to, *back* marks a way back.
+
+    *retires* lets go of what has no share any more; nothing was wrong.
+    """
 
     routing: Routing
     step: int
     why: str
     back: bool = False
+    retires: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop *version* in this place."""
+    """Stop *version* in this place; *retires* says that nobody needs it, and nothing was wrong."""
 
     version: int
     why: str
+    retires: bool = False
 
 
 @dataclass(frozen=True)
@@ -364,10 +369,10 @@ def _keep(endpoint: Endpoint, world: World, now: datetime) -> Move:
     if _elapsed(last.ended, now) < warm:
         return Wait("the version before is kept warm" if idle else "nothing is under way")
     if idle and endpoint.champion is not None:
-        return Shift(Routing.all_to(endpoint.champion), -1, "its time to be kept warm is over")
+        return Shift(Routing.all_to(endpoint.champion), -1, "its time to be kept warm is over", retires=True)
     for version in (*world.ready, *world.dead):
         if endpoint.wanted is None or version not in endpoint.wanted.versions:
-            return Stop(version, "nobody needs it here any more")
+            return Stop(version, "nobody needs it here any more", retires=True)
     return Wait("nothing is under way")
 
 

@@ -49,7 +49,7 @@ def load_policy(file: Path) -> Canary:
     if not file.is_file():
         raise ProjectError(f"there is no file {file.name} in {file.parent.name}/", help="rollout = Canary(…) is enough")
     sys.path.insert(0, str(file.parent))
-    with reading(file.parent):
+    with reading(file.parent, file.name):
         spec = importlib.util.spec_from_file_location("modelcd_policy", file)
         if spec is None or spec.loader is None:
             raise ProjectError(f"{file.name} is no Python file", help="a policy is a file like other.py")
@@ -67,26 +67,27 @@ def load_policy(file: Path) -> Canary:
 
 
 @contextmanager
-def reading(project: Path) -> Iterator[None]:
-    """Translate whatever the project's files raise while they are imported."""
+def reading(project: Path, file: str = PIPELINE) -> Iterator[None]:
+    """Translate whatever the project's files, *file* first, raise while they are imported."""
     try:
         yield
     except MemoryError:
         raise
     except SyntaxError as error:
-        where = f"{_name(error.filename, project)}, line {error.lineno}"
+        line = f", line {error.lineno}" if error.lineno else ""
+        where = f"{_name(error.filename or file, project)}{line}"
         raise ProjectError(f"{where}: {error.msg}", help=(error.text or "").strip()) from error
     except ModelcdError as error:
-        raise ProjectError(_at(error, project) + error.message, help=error.help) from error
+        raise ProjectError(_at(error, project, file) + error.message, help=error.help) from error
     except SystemExit as error:
         raise ProjectError(
-            f"{_at(error, project)}called exit({'' if error.code is None else error.code}) while it was read",
+            f"{_at(error, project, file)}called exit({'' if error.code is None else error.code}) while it was read",
             help=f"{PIPELINE} only describes: what is to happen stands in functions",
         ) from error
     except Exception as error:
         message, advice = _explained(error)
         raise ProjectError(
-            _at(error, project) + message, help=advice or _context(error, project) or UNREADABLE
+            _at(error, project, file) + message, help=advice or _context(error, project) or UNREADABLE
         ) from error
 
 
@@ -118,13 +119,12 @@ def location(error: BaseException, project: Path) -> str:
     return f"{_name(frames[-1].filename, project)}, line {frames[-1].lineno}" if frames else ""
 
 
-def _at(error: BaseException, project: Path) -> str:
-    where = location(error, project)
-    return f"{where}: " if where else f"{PIPELINE}: "
+def _at(error: BaseException, project: Path, file: str) -> str:
+    return f"{location(error, project) or file}: "
 
 
-def _name(filename: str | None, project: Path) -> str:
-    path = Path(filename or PIPELINE)
+def _name(filename: str, project: Path) -> str:
+    path = Path(filename)
     return path.relative_to(project).as_posix() if path.is_relative_to(project) else path.name
 
 

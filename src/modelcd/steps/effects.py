@@ -56,7 +56,7 @@ def _repairs(endpoint: Endpoint, move: Move) -> bool:
     """Say whether *move* restores what was so before, instead of leading the release on."""
     release = endpoint.open
     if release is None:
-        return True
+        return not (isinstance(move, (Shift, Stop)) and move.retires)
     return (isinstance(move, Start) and move.again) or (
         isinstance(move, Shift) and not move.back and endpoint.confirmed and move.step == release.step
     )

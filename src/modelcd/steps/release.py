@@ -96,8 +96,9 @@ def busy(endpoint: Endpoint, release: Release) -> Busy:
 def refuse_held(endpoint: Endpoint) -> None:
     """Raise `Refused` when a person took over and has not let go."""
     if endpoint.held:
+        since = endpoint.held_since[:16].replace("T", " ")
         raise Refused(
-            f"{endpoint.model} in {endpoint.environment} is held by {endpoint.held} since {endpoint.held_since[:19]}",
+            f"{endpoint.model} in {endpoint.environment} is held by {endpoint.held} since {since} UTC",
             help=f"let modelcd go on with it: modelcd release {endpoint.model}",
         )
 
