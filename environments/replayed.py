@@ -90,7 +90,8 @@ class Replayed:
         stream, start, opening = self.recording.start.stream, self.recording.start, self.recording.opening
         marked = {"policy": to_plain(policy), "replayed": self.recording.release}
         opened = replace(opening, body={**opening.body, **marked})
-        self.journal.append(stream, 0, [_stand_in(entry) for entry in (*self.recording.before, opened)])
+        before = map(_unwatched, self.recording.before)
+        self.journal.append(stream, 0, [_stand_in(entry) for entry in (*before, opened)])
         for version in start.wanted.versions if start.wanted else ():
             self.runtime.begin(version)
         if start.served is not None:
@@ -138,6 +139,8 @@ class Replayed:
         self.trouble = look.trouble
         if look.evidence or self.own:
             self._count(look.counted)
+            for version in look.appeared:
+                self.counters.setdefault(version, Counters(requests=1))
         if look.evidence and not look.empty:
             self._given.append(look)
             self._given_seqs.append(look.seq)
@@ -211,6 +214,9 @@ class Replayed:
         wanted = self.router.read(self.recording.start.stream)
         rows: list[Labelled] = []
         for look in self._since(after):
+            here = wanted.revision if wanted is not None else ""
+            for stranger, count in look.strange.items():
+                rows += [Labelled(look.seq, "", model, stranger, here, "main", True, None)] * count
             for revision, pair in look.labels.items():
                 # The engine counts what it served itself; `as_served` puts the real routing back.
                 known = revision if revision in self.router.written or wanted is None else wanted.revision
@@ -241,6 +247,13 @@ def _stand_in(entry: Entry) -> Entry:
         return entry
     nothing = {"artifact": str(NOWHERE), "digest": digest_of(NOWHERE), "warm_up": ""}
     return replace(entry, body={**entry.body, **nothing})
+
+
+def _unwatched(entry: Entry) -> Entry:
+    """Return the record of an earlier release without its watch: its late labels are no part of this one."""
+    if entry.kind != "opened":
+        return entry
+    return replace(entry, body={**entry.body, "policy": {**entry.body["policy"], "watch": 0.0}})
 
 
 class _Clock:

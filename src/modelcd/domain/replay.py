@@ -27,7 +27,8 @@ LOST = re.compile(r"the challenger, version \d+, (?P<how>died|was not ready)[^:]
 class Look:
     """What was counted since the look before, under the routing *revision* that gave the challenger *share* per cent.
 
-    `evidence` says that it was judged: what was counted while a version did not answer is none.
+    `evidence` says that it was judged: what was counted while a version did not answer is none.  `strange` are labels
+    of third versions, `appeared` those of them that were seen with requests for the first time in this step.
     """
 
     seq: int
@@ -35,13 +36,16 @@ class Look:
     share: float
     counted: Mapping[int, Counters]
     labels: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)
+    strange: Mapping[int, int] = field(default_factory=dict)
+    appeared: frozenset[int] = frozenset()
     evidence: bool = True
     trouble: str = ""
 
     @property
     def empty(self) -> bool:
         """Say whether nothing was counted."""
-        return not self.labels and not any(counters.requests for counters in self.counted.values())
+        told = self.labels or self.strange or self.appeared
+        return not told and not any(counters.requests for counters in self.counted.values())
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,13 @@ def recording(records: Sequence[Record], release: str) -> Recording:
             attempts.append(_attempt(begun, record, before))
         elif kind == "observed":
             looks.append(_look(record, before))
-        if kind not in ("opened", "asked"):
+        if kind not in ("opened", "asked", "late"):
             found.append(_found(own, place, before))
     return Recording(
         release=release,
         start=start,
         # The looks of earlier releases say nothing about where this one began.
-        before=tuple(r.entry for r in records[:first] if r.entry.kind != "observed"),
+        before=tuple(r.entry for r in records[:first] if r.entry.kind not in ("observed", "late")),
         records=tuple(own),
         policy=endpoint.releases[-1].policy,
         looks=tuple(looks),
@@ -158,12 +162,17 @@ def _look(record: Record, before: Endpoint) -> Look:
     body, release = record.entry.body, before.open
     assert release is not None and before.wanted is not None, "only an open release with a share is observed"
     labels = body["block"]["labels"] if body["block"] else {}
+    counted = {int(version): counters_from(plain) for version, plain in body["counted"].items()}
+    appeared = set(counted).difference((release.champion, release.version), release.counted)
+    strange = {int(v): n[1] - release.strangers.get(int(v), (0, 0))[1] for v, n in body.get("strangers", {}).items()}
     return Look(
         seq=record.seq,
         revision=before.wanted.revision,
         share=before.wanted.share(release.version),
-        counted={int(version): counters_from(plain) for version, plain in body["counted"].items()},
+        counted={version: counters for version, counters in counted.items() if version not in appeared},
         labels={r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in labels.items()},
+        strange={version: count for version, count in strange.items() if count > 0},
+        appeared=frozenset(appeared),
         evidence=body["block"] is not None,
         trouble=str(body["trouble"]),
     )

@@ -263,7 +263,7 @@ class KillContract:
         moves = {name.rpartition("intended ")[2] for name in names if ": intended " in name}
 
         assert kinds_of_records() - kinds == set()
-        assert moves | {"close"} >= {move.__name__.lower() for move in get_args(Move) if move is not Wait}
+        assert moves | {"close", "open"} >= {move.__name__.lower() for move in get_args(Move) if move is not Wait}
 
 
 def _effects(told: Callable[[str], Undisturbed]) -> set[Effect]:
