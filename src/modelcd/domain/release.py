@@ -64,7 +64,8 @@ class Release:
     seconds the present step has been watched.  `launched` says that its process was started for this release: a dead
     one may be left of an earlier try; `crashes` counts how often it was started again.
     `returning` is the reason of a way back that has begun, `returning_since` when; from then on there is no other way.
-    `way_back` is how many seconds the rehearsed way back took, `back_in` the real one.  The `…_awake` are readings of the endpoint's watched time (see `Endpoint.awake`).
+    `way_back` is how many seconds the rehearsed way back took, `back_in` the real one.  The `…_awake` are readings of
+    the endpoint's watched time (see `Endpoint.awake`).
     """
 
     id: str
