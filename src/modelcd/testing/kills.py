@@ -48,12 +48,14 @@ STORIES = (
     "roll back",
     "roll back what is under way",
     "repair what died",
+    "late labels take a promoted version out",
     "tell people",
     "give labels",
 )
 """What a binding must be able to tell.  In trouble: the champion dies and the gateway refuses once on the way.
 
-To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.
+To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.  Late labels
+are, too: they say that the champion should not have been promoted.
 """
 
 
