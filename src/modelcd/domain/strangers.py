@@ -71,7 +71,7 @@ def strange_finding(strangers: Strangers, champion: int | None, challenger: int)
 
 
 def _counts(requests: int, labels: int) -> str:
-    return " and ".join(f"{n:,} {what}" for n, what in ((requests, "requests"), (labels, "labels")) if n)
+    return " and ".join(f"{n:,} {what}{'s' * (n > 1)}" for n, what in ((requests, "request"), (labels, "label")) if n)
 
 
 def doubted(judgement: Judgement, finding: Finding | None) -> Judgement:

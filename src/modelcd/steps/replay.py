@@ -139,15 +139,17 @@ def replay(world: World) -> Plain:
 
 
 def _meanwhile(run: Run, until: datetime) -> None:
-    """Do before *until* what a driver does of itself: tick after a move, and when a step's budget is spent."""
+    """Do before *until* what a driver does of itself: tick after a move, and when a budget is spent."""
     while run.last is not None and run.last.moves and not run.ended and run.now + _seconds(TICK_EVERY) < until:
         run.pause(TICK_EVERY)
     release = run.release
     if run.ended or not release.step_since or release.step < 0:
         return
-    due = datetime.fromisoformat(release.step_since) + _seconds(release.policy.step_budget + TICK_EVERY)
-    if run.now < due < until:
-        run.pause((due - run.now).total_seconds())
+    step, whole = release.policy.step_budget, release.policy.budget
+    for since, budget in sorted(((release.step_since, step), (release.opened, whole)), key=lambda due: due[1]):
+        due = datetime.fromisoformat(since) + _seconds(budget + TICK_EVERY)
+        if run.now < due < until and not run.ended:
+            run.pause((due - run.now).total_seconds())
 
 
 def _look_first(run: Run, found: Found) -> None:

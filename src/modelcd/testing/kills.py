@@ -54,8 +54,8 @@ STORIES = (
 )
 """What a binding must be able to tell.  In trouble: the champion dies and the gateway refuses once on the way.
 
-To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.  Late labels
-are, too: they say that the champion should not have been promoted.
+To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.  So are
+late labels, which say that the champion should not have been promoted.
 """
 
 
