@@ -90,8 +90,7 @@ class Replayed:
         stream, start, opening = self.recording.start.stream, self.recording.start, self.recording.opening
         marked = {"policy": to_plain(policy), "replayed": self.recording.release}
         opened = replace(opening, body={**opening.body, **marked})
-        before = map(_unwatched, self.recording.before)
-        self.journal.append(stream, 0, [_stand_in(entry) for entry in (*before, opened)])
+        self.journal.append(stream, 0, [_stand_in(entry) for entry in (*self.recording.before, opened)])
         for version in start.wanted.versions if start.wanted else ():
             self.runtime.begin(version)
         if start.served is not None:
@@ -247,13 +246,6 @@ def _stand_in(entry: Entry) -> Entry:
         return entry
     nothing = {"artifact": str(NOWHERE), "digest": digest_of(NOWHERE), "warm_up": ""}
     return replace(entry, body={**entry.body, **nothing})
-
-
-def _unwatched(entry: Entry) -> Entry:
-    """Return the record of an earlier release without its watch: its late labels are no part of this one."""
-    if entry.kind != "opened":
-        return entry
-    return replace(entry, body={**entry.body, "policy": {**entry.body["policy"], "watch": 0.0}})
 
 
 class _Clock:

@@ -11,6 +11,7 @@ import pytest
 from test_engine import GUARDS, World, good
 
 from modelcd.adapters.memory import Prediction
+from modelcd.control import release_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.records import Entry, Record, until
 from modelcd.domain.release import Ask, Ending, Endpoint, Release, fold, misremembered, since
@@ -208,6 +209,16 @@ def test_labels_of_a_fallback_or_of_a_third_version_are_nobody_s_evidence(late: 
 
     assert late.later().champion == 2
     assert late.kinds("late") == []
+
+
+def test_late_labels_that_are_divided_otherwise_than_the_requests_were_move_nothing_and_are_trouble(late: Late) -> None:
+    late.labels(1, 40, 2)
+    late.labels(2, 600, 30)
+
+    endpoint = late.later()
+
+    assert (endpoint.champion, late.promoted.judgement["verdict"]) == (2, "error")
+    assert "of the labels" in endpoint.trouble
 
 
 # -- for how long, and how often ---------------------------------------------------------------------------------------
@@ -467,6 +478,7 @@ def test_the_story_of_the_release_goes_on_after_its_end(late: Late) -> None:
     assert moments[-2] == "promoted"
     assert moments[-1].startswith("late labels reopened the verdict on version 2: success")
     assert "; late labels reopened the verdict: success" in why(late.promoted)
+    assert release_plain(late.promoted)["why"] == why(late.promoted)
     assert timeline(late.records, "r2-back")[0].what == f"opened by {ACTOR}"
 
 
@@ -529,6 +541,25 @@ def test_a_release_during_which_late_labels_came_for_the_one_before_is_replayed_
     told = replayed(late.records, "r3")
 
     assert (told["as_recorded"], told["replayed"]["ending"]) == (True, "promoted")
+
+
+def test_late_labels_in_the_very_tick_in_which_the_champion_died_do_not_change_what_a_replay_finds(late: Late) -> None:
+    late.watch = late.world.open(3)
+    tick(late.env, late.watch, actor="anna")
+    late.world.users(50)
+    late.labels(1, 40, 2)
+    late.labels(2, 40, 2)
+    late.world.memory.clock.sleep(60.0)
+    late.world.memory.runtime.kill(f"{STREAM}@2")
+    tick(late.env, late.watch, actor="anna")
+    told = [(r.entry.kind, r.entry.body.get("block", True) is None) for r in late.records]
+    assert [("observed", True), ("late", False)] in [told[k : k + 2] for k in range(len(told))]
+    assert late.world.live(late.watch).ending is Ending.PROMOTED
+
+    replay = replayed(late.records, "r3")
+
+    assert replay["as_recorded"]
+    assert [fact["what"] for fact in replay["taken_over"]] == ["version 2 did not run and was started again"]
 
 
 def test_the_way_back_is_replayed_as_any_other(late: Late) -> None:

@@ -132,18 +132,23 @@ def recording(records: Sequence[Record], release: str) -> Recording:
     looks: list[Look] = []
     attempts: list[Attempt] = []
     found: list[Found] = []
-    begun = own[0]
-    for place, record in enumerate(own):
+    begun, place = own[0], -1
+    # Late labels belong to the champion's own release, wherever they stand.
+    mine = [record for record in own if record.entry.kind != "late"]
+    for record in own:
         kind, before = record.entry.kind, endpoint
         endpoint = fold(endpoint, [record])
+        if kind == "late":
+            continue
+        place += 1
         if kind == "intended":
             begun = record
         elif kind in ("done", "failed"):
             attempts.append(_attempt(begun, record, before))
         elif kind == "observed":
             looks.append(_look(record, before))
-        if kind not in ("opened", "asked", "late"):
-            found.append(_found(own, place, before))
+        if kind not in ("opened", "asked"):
+            found.append(_found(mine, place, before))
     return Recording(
         release=release,
         start=start,

@@ -86,9 +86,10 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         labels, others, cursor, trouble = *labels_since(env, watch, release), ""
     except CannotTell as error:
         labels, others, cursor, trouble = {}, {}, release.label_cursor, error.message
+    awake = endpoint.awake_at(env.clock.now())
     counted, anew = _counted(release, counters)
+    strangers = _strangers(release, counted, others, awake)
     block = _block(endpoint, release, counted, labels)
-    strangers = _strangers(release, counted, others, endpoint.awake_at(env.clock.now()))
     gone = [v for v in (release.champion, release.version) if not world.answers(v)]
     nothing = not any(c.requests for c in counted.values()) and strangers == release.strangers
     if known and nothing and not (labels or trouble or gone) and not _bakes(release, env.clock.now()):
