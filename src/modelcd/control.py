@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from modelcd.domain.delivery import Delivery
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
-from modelcd.domain.story import timeline
+from modelcd.domain.story import timeline, why
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.history import History
@@ -413,7 +413,7 @@ class Control:
             "routing": endpoint.wanted.to_plain() if endpoint.wanted else None,
             "held_by": endpoint.held,
             "held_since": endpoint.held_since,
-            "trouble": endpoint.trouble,
+            "trouble": endpoint.trouble or (endpoint.reopened and f"late labels: {endpoint.reopened}"),
             "under_way": release_plain(release) if release else None,
         }
 
@@ -433,7 +433,7 @@ def release_plain(release: Release) -> Plain:
         "opened": release.opened,
         "ended": release.ended,
         "ending": str(release.ending) if release.ending else "",
-        "why": str(release.closing.get("reason", "")),
+        "why": why(release),
         "share": release.share if not release.ending else None,
         "requests": release.exposed.requests,
         "failed": release.exposed.failures,

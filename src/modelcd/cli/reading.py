@@ -54,7 +54,7 @@ def status(model: str, as_json: bool) -> None:
 def _under_way(line: dict[str, Any]) -> str:
     release, held = line["under_way"], f"held by {line['held_by']}" if line["held_by"] else ""
     if release is None:
-        return held or line["trouble"] or "-"
+        return "; ".join(filter(None, (held, line["trouble"]))) or "-"
     reason = line["trouble"] or release["judgement"].get("reason", "starting")
     held = f", {held}" if held else ""
     return f"{release['release']}: version {release['version']} at {release['share']:g} %{held}; {reason}"
