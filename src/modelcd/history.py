@@ -7,12 +7,13 @@ thousand models costs as much as looking at a few; the past of one model is read
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from modelcd.domain.delivery import NOTICES, Builds, Delivery, fold_builds, is_endpoint, stream_of
-from modelcd.domain.records import Head, astray, rewritten, until
+from modelcd.domain.records import Head, Record, astray, rewritten, until
 from modelcd.domain.release import Endpoint, Release, fold, misremembered, since
 from modelcd.errors import Tampered, UnknownName, UsageError
 from modelcd.ports import Journal
@@ -71,6 +72,30 @@ class History:
                     return model, delivery
                 known.append(delivery.id)
         raise UnknownName("release", prefix, known)
+
+    def recorded(self, prefix: str) -> tuple[str, str, list[Record], str]:
+        """Return the stream and the id of the release whose id begins with *prefix*, its records, and what is broken.
+
+        The last is a sentence that names the record, or nothing.  Nothing is understood on the way there: a record that
+        was changed must not keep people from finding that out.  Raises `UnknownName`, and `UsageError` for a delivery.
+        """
+        unread: list[Tampered] = []
+        for stream, head in self._heads().items() if prefix else ():
+            named = list(head.checkpoint.entry.body["releases"]) if head.checkpoint else []
+            records: list[Record] = []
+            try:
+                behind = head.checkpoint.seq if head.checkpoint else 0
+                named += [record.entry.release for record in self.journal.read(stream, after=behind)]
+            except Tampered as error:
+                unread.append(error)
+            if found := next((name for name in named if name.startswith(prefix)), ""):
+                with suppress(Tampered):
+                    records = self.journal.read(stream)
+                return stream, found, records, self._astray(stream, head, None)
+        if unread:
+            raise unread[0]
+        where, _ = self.find(prefix)
+        raise UsageError(f"{prefix} is a delivery, and no traffic was judged", help=f"see: modelcd history {where}")
 
     def verify(self, against: Mapping[str, Mapping[str, Any]], orphans: Iterable[str] = ()) -> Iterator[str]:
         """Give a sentence for each stream that does not hold, in itself or *against* the heads that were noted.

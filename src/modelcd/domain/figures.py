@@ -1,0 +1,115 @@
+"""The numbers of a finding in words, and evidence as a line of blocks: what every page says of them in the same way.
+
+Excesses are positive when the challenger is worse, whatever the guard counts.  What a kind of guard does not have (a
+numeric metric has no rate, an absolute limit no champion to compare with) is left to the finding's own sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log
+from typing import Any
+
+from modelcd.domain.policy import GuardKind
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+LEGEND = "▁ is 1 : 1 or less, █ the bar, on a logarithmic scale, from the first look to the last"
+
+_BAD = {GuardKind.ERRORS: "failed", GuardKind.SUCCESS: "no success"}
+
+
+def ratio(odds: float) -> str:
+    """Say *odds* as people do: "240 : 1"; below even there is nothing to say."""
+    if odds > 1e6:
+        return "above 1,000,000 : 1"
+    if odds < 1.05:
+        return "none"
+    return f"{odds:,.0f} : 1" if odds >= 9.95 else f"{odds:.1f} : 1"
+
+
+def chance(probability: float) -> str:
+    """Say a *probability* with two digits."""
+    return f"{probability:.2g}" if probability >= 1e-6 else "below 0.000001"
+
+
+def percent(rate: float) -> str:
+    """Say a *rate* in per cent; small ones with one digit more."""
+    return f"{100 * rate:.1f} %" if rate >= 0.01 or rate == 0 else f"{100 * rate:.2f} %"
+
+
+def points(fraction: float, sign: bool = True) -> str:
+    """Say a difference of rates in percentage points."""
+    said = f"{100 * fraction:{'+' if sign else ''}.1f}"
+    return "0.0" if said in ("+0.0", "-0.0") else said
+
+
+def rates(kind: GuardKind, evidence: Mapping[str, Any], version: int, champion: int | None) -> str:
+    """Say which part of each version's outcomes was bad; empty where there is nothing to compare yet."""
+    new, old = evidence.get("challenger_rate"), evidence.get("baseline_rate")
+    bad = f"slower than {_time(evidence)}" if kind is GuardKind.LATENCY else _BAD.get(kind)
+    if new is None or old is None or bad is None or champion is None:
+        return ""
+    what = "" if evidence["unit"] == "requests" else f" {evidence['unit']}"
+    arms = ((version, new, "challenger"), (champion, old, "baseline"))
+    told = (
+        f"version {number} {percent(rate)} ({evidence[f'{arm}_bad']:,.0f} of {evidence[f'{arm}_n']:,.0f}{what})"
+        for number, rate, arm in arms
+    )
+    return f"{bad}: {', '.join(told)}"
+
+
+def excess(kind: GuardKind, evidence: Mapping[str, Any], alpha: float) -> str:
+    """Say the estimated excess of bad outcomes with its interval, which holds at all looks together with 1 - *alpha*.
+
+    Empty for what is not counted in points, and before any data.
+    """
+    value, limits = evidence.get("excess"), evidence.get("interval")
+    if value is None or kind not in (*_BAD, GuardKind.LATENCY):
+        return ""
+    said = f"excess {points(value)} points"
+    if limits is None:
+        return f"{said} (too few bad outcomes for an interval)"
+    return f"{said}, {100 * (1 - alpha):g} % interval {points(limits[0])} to {points(limits[1])}"
+
+
+def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
+    """Say what is tolerated at the present step; empty for a guard that does not say."""
+    allowed = evidence.get("tolerance")
+    if allowed is None:
+        return ""
+    if kind is GuardKind.LATENCY:
+        slack = evidence.get("slack")
+        more = f" and {points(slack, sign=False)} points more beyond that" if slack else ""
+        return f"tolerated: slower by {allowed:.2f} times{more}"
+    return f"tolerated: {points(allowed)} points" if kind in _BAD else f"tolerated: {allowed:g}"
+
+
+def _time(evidence: Mapping[str, Any]) -> str:
+    seconds = evidence.get("threshold")
+    if seconds is None:
+        return f"p{100 * evidence['quantile']:g}"
+    shown = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    return f"{shown} (p{100 * evidence['quantile']:g})"
+
+
+def sparkline(evidence: Sequence[tuple[float, float]], bar: float, width: int = 32) -> str:
+    """Draw odds over time between 1 and *bar*: a full block where the bar was reached, nowhere else.
+
+    *evidence* are (seconds, odds) in order of time.  Each block shows the most that there was in its stretch of time,
+    or, where nobody looked, what there was before.
+    """
+    if not evidence or bar <= 1:
+        return ""
+    first, last = evidence[0][0], evidence[-1][0]
+    width = min(width, len(evidence)) if last > first else 1
+    cells: list[float | None] = [None] * width
+    for seconds, odds in evidence:
+        place = min(width - 1, int(width * (seconds - first) / (last - first))) if last > first else 0
+        cells[place] = max(odds, cells[place] or 0.0)
+    drawn, before = "", 1.0
+    for cell in cells:
+        before = cell if cell is not None else before
+        part = log(max(1.0, before)) / log(bar)
+        drawn += BLOCKS[-1] if part >= 1 else BLOCKS[int(part * (len(BLOCKS) - 1))]
+    return drawn
