@@ -59,12 +59,11 @@ class History:
         if not prefix:
             raise UsageError("which release? its id is empty", help="see: modelcd history MODEL")
         for stream, head in self._heads().items():
-            names = _released(head, self._from_checkpoint(stream, head))
+            names = self._released(stream, head)
             if any(name.startswith(prefix) for name in names):
                 endpoint = fold(Endpoint(stream), self.journal.read(stream))
-                found = endpoint.release(prefix)
-                assert found is not None, "a checkpoint names releases of its stream"
-                return endpoint, found
+                if (found := endpoint.release(prefix)) is not None:
+                    return endpoint, found
             known += names
         for model in self.models():
             for delivery in self.builds(model).deliveries:
@@ -81,17 +80,16 @@ class History:
         """
         unread: list[Tampered] = []
         for stream, head in self._heads().items() if prefix else ():
-            named = list(head.checkpoint.entry.body["releases"]) if head.checkpoint else []
-            records: list[Record] = []
             try:
-                behind = head.checkpoint.seq if head.checkpoint else 0
-                named += [record.entry.release for record in self.journal.read(stream, after=behind)]
+                found = next((name for name in self._released(stream, head) if name.startswith(prefix)), "")
             except Tampered as error:
                 unread.append(error)
-            if found := next((name for name in named if name.startswith(prefix)), ""):
+                continue
+            if found:
+                broken = self._astray(stream, head, None)
                 with suppress(Tampered):
-                    records = self.journal.read(stream)
-                return stream, found, records, self._astray(stream, head, None)
+                    return stream, found, self.journal.read(stream), broken
+                return stream, found, [], broken
         if unread:
             raise unread[0]
         where, _ = self.find(prefix)
@@ -124,7 +122,8 @@ class History:
         endpoint = since(head.checkpoint) if head.checkpoint is not None else Endpoint(stream)
         return endpoint if endpoint.seq == head.seq else fold(endpoint, self.journal.read(stream, after=endpoint.seq))
 
-
-def _released(head: Head, endpoint: Endpoint) -> list[str]:
-    before = head.checkpoint.entry.body["releases"] if head.checkpoint is not None else ()
-    return [*before, *(release.id for release in endpoint.releases)]
+    def _released(self, stream: str, head: Head) -> list[str]:
+        """Return the ids of the releases that the records of *stream* name; nothing more is understood of those."""
+        before = head.checkpoint.entry.body["releases"] if head.checkpoint is not None else ()
+        behind = self.journal.read(stream, after=head.checkpoint.seq if head.checkpoint is not None else 0)
+        return list(dict.fromkeys([*before, *(record.entry.release for record in behind if record.entry.release)]))

@@ -118,8 +118,8 @@ def _why(found: Plain) -> Iterator[str]:
         yield from _wrapped("; ".join(part for part in size if part), "    ")
         for name, what, bar in (("against", "is worse", "bar"), ("certificate", "is not", "certificate_bar")):
             odds = [(elapsed(found["opened"], p["at"]), p["guards"][guard["name"]][name]) for p in _points(found)]
-            line = figures.sparkline(odds, guard[bar])
-            yield f"    evidence that it {what:<9} {line}  {figures.ratio(odds[-1][1])}, bar {figures.ratio(guard[bar])}"
+            line, now = figures.sparkline(odds, guard[bar]), figures.ratio(odds[-1][1])
+            yield f"    evidence that it {what:<9} {line}  {now}, bar {figures.ratio(guard[bar])}"
     if guards:
         yield f"  {figures.LEGEND}"
     if found["trouble"]:
@@ -134,10 +134,10 @@ def _points(found: Plain) -> list[Plain]:
 def _cost(found: Plain) -> Iterator[str]:
     if found["requests"]:
         seen = found["failed"] - found["rescued"]
-        rescued = f" {found['rescued']:,} of them were answered by version {found['champion']}," if seen else ""
+        by = f" {found['rescued']:,} of them were answered by version {found['champion']}," if found["failed"] else ""
         yield from _wrapped(
             f"{found['requests']:,} requests were given to version {found['version']}; {found['failed']:,} failed,"
-            f"{rescued} {seen:,} failed for users.",
+            f"{by} {seen:,} failed for users.",
             "  ",
         )
     if found["way_back"] is not None:
@@ -157,10 +157,10 @@ def _spent(found: Plain) -> Iterator[str]:
         "  ",
     )
     most = figures.ratio(budget["strongest"])
-    when = f", after {lasted(found['opened'], budget['strongest_at'])} (p {figures.chance(budget['p'])}, valid at all looks)"
-    yield from _wrapped(
-        f"The strongest evidence against it, all guards together: {most}{when if most != 'none' else ''}.", "  "
-    )
+    if most != "none":
+        when, p = lasted(found["opened"], budget["strongest_at"]), figures.chance(budget["p"])
+        most += f", after {when} (p {p}, however often one looked)"
+    yield from _wrapped(f"The strongest evidence against it, all guards together: {most}.", "  ")
     certified = [
         f"{name} after {lasted(found['opened'], at['at'])} and {at['requests']:,} requests"
         for name, at in budget["certified"].items()
@@ -276,8 +276,8 @@ def _recomputed(found: Plain) -> str:
     told += " all the same" if found["same"] else f" {differ:,} record{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
     if found["judged_by"] != found["judge"]:
         told += (
-            f"\n  it was judged by generation {found['judged_by']} of the judge, this is {found['judge']}: verdicts were"
-            " compared, words and numbers were not"
+            f"\n  it was judged by generation {found['judged_by']} of the judge, this is {found['judge']}:"
+            " verdicts were compared, words and numbers were not"
         )
     return told
 

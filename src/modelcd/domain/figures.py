@@ -14,7 +14,7 @@ from modelcd.domain.policy import GuardKind
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
-LEGEND = "▁ is 1 : 1 or less, █ the bar, on a logarithmic scale, from the first look to the last"
+LEGEND = "▁ is 1 : 1 or less, █ the bar (logarithmic), from the first look to the last"
 
 _BAD = {GuardKind.ERRORS: "failed", GuardKind.SUCCESS: "no success"}
 
@@ -38,9 +38,9 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %" if rate >= 0.01 or rate == 0 else f"{100 * rate:.2f} %"
 
 
-def points(fraction: float, sign: bool = True) -> str:
-    """Say a difference of rates in percentage points."""
-    said = f"{100 * fraction:{'+' if sign else ''}.1f}"
+def points(fraction: float) -> str:
+    """Say a difference of rates in percentage points, with its sign."""
+    said = f"{100 * fraction:+.1f}"
     return "0.0" if said in ("+0.0", "-0.0") else said
 
 
@@ -80,9 +80,14 @@ def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
         return ""
     if kind is GuardKind.LATENCY:
         slack = evidence.get("slack")
-        more = f" and {points(slack, sign=False)} points more beyond that" if slack else ""
-        return f"tolerated: slower by {allowed:.2f} times{more}"
-    return f"tolerated: {points(allowed)} points" if kind in _BAD else f"tolerated: {allowed:g}"
+        more = f", and {_points(slack)} more slower than that" if slack else ""
+        return f"tolerated: {allowed:.2f} times slower{more}"
+    return f"tolerated: {_points(allowed)} more" if kind in _BAD else f"tolerated: {allowed:g}"
+
+
+def _points(fraction: float) -> str:
+    said = f"{100 * fraction:.3g}"
+    return f"{said} point{'s' * (said != '1')}"
 
 
 def _time(evidence: Mapping[str, Any]) -> str:

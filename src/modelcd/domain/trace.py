@@ -8,7 +8,7 @@ time is recorded, so a reader pays for it again (well under a millisecond a look
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import isclose
 from typing import Any
@@ -178,10 +178,12 @@ class _Run:
         # What was intended once may be tried again, whatever the evidence says meanwhile.
         if moves and int(entry.body["step"]) > before.next_step and before.step >= 0:
             self._moved(record, before)
-        self.endpoint = fold(self.endpoint, [record])
         if entry.kind == "observed":
-            self._look(record)
-        elif entry.kind == "done" and entry.body["effect"] == "shift" and self.endpoint.served is not None:
+            # A look moves nothing, and there are thousands of them.
+            self.endpoint = replace(self.endpoint, seq=record.seq)
+            return self._look(record)
+        self.endpoint = fold(self.endpoint, [record])
+        if entry.kind == "done" and entry.body["effect"] == "shift" and self.endpoint.served is not None:
             share = self.endpoint.served.share(before.version)
             if not self.marks or self.marks[-1].share != share:
                 self.marks.append(Mark(entry.at, share, back=bool(self.release.returning)))
@@ -198,7 +200,7 @@ class _Run:
         self._compare(record, self.said)
         told = {f.name: f.evidence for f in self.said.findings if not f.evidence.get("check")}
         guards = [(guard, told[guard.name]) for guard in release.policy.guards]
-        self.strands = tuple(
+        self.strands = self.strands or tuple(
             Strand(guard.name, guard.kind, evidence["unit"], evidence["bar"], evidence["certificate_bar"])
             for guard, evidence in guards
         )
