@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from modelcd.domain import figures
 from modelcd.domain.records import Record
 from modelcd.domain.release import Release
 from modelcd.domain.story import timeline
-from modelcd.domain.trace import GENERATION, Point, Strand, Trace, thinned, trace
+from modelcd.domain.trace import GENERATION, Point, Strand, Trace, elapsed, thinned, trace
 from modelcd.domain.verdict import Finding, finding_plain
 
 Plain = dict[str, Any]
@@ -36,7 +37,7 @@ def explained(records: Sequence[Record], release: Release) -> Plain:
         **told,
         "trouble": "",
         "findings": _findings(recorded, found.findings),
-        "evidence_over_time": _over_time(found),
+        "evidence_over_time": _over_time(found, release),
         "budget": _budget(found, release),
         "still_needed": _needed(found) if release.ending is None else [],
     }
@@ -48,8 +49,15 @@ def _findings(recorded: Sequence[Plain], again: Sequence[Finding]) -> list[Plain
     return [{**finding, "evidence": finding["evidence"] or numbers.get(finding["name"], {})} for finding in recorded]
 
 
-def _over_time(found: Trace) -> Plain:
+def _over_time(found: Trace, release: Release) -> Plain:
+    """Return everything that a picture of the release needs."""
+    place, model = release.stream.split("/", 1)
+    ending = str(release.ending or f"under way at {release.share:g} %").upper()
+    verdict = f" (verdict: {said})" if (said := release.judgement.get("verdict")) else ""
     return {
+        "release": release.id,
+        "title": f"{ending}{verdict}   version {release.version} of {model} in {place}",
+        "opened": release.opened,
         "judge": found.generation,
         "looks": len(found.points),
         "guards": [asdict(strand) for strand in found.strands],
@@ -106,6 +114,14 @@ def _needed(found: Trace) -> list[Plain]:
         line |= {name: count / speed if count is not None and speed else None for name, count in seconds.items()}
         needed.append({**line, "per_second": speed})
     return needed
+
+
+def evidence_line(over_time: Plain, guard: Plain, against: bool) -> str:
+    """Draw a *guard* of `evidence_over_time` as one line: evidence *against* the challenger, or its certificate."""
+    name, bar = ("against", guard["bar"]) if against else ("certificate", guard["certificate_bar"])
+    points = over_time["points"]
+    odds = [(elapsed(over_time["opened"], p["at"]), p["guards"][guard["name"]][name]) for p in points]
+    return f"{figures.sparkline(odds, bar)}  {figures.ratio(odds[-1][1])}, bar {figures.ratio(bar)}"
 
 
 # -- verifying ---------------------------------------------------------------------------------------------------------

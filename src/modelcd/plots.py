@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.figures import ratio
+from modelcd.domain.trace import elapsed
 from modelcd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,12 +39,8 @@ def format_of(file: Path) -> str:
     return kind
 
 
-def picture(found: Plain, kind: str = "svg") -> bytes:
-    """Draw what `explain` told of a release as an image of that *kind*; raises `UsageError` when it has no look."""
-    over_time = found["evidence_over_time"]
-    if not over_time or not over_time["points"]:
-        why = found["trouble"] or f"release {found['release']} was never looked at: no evidence was needed or had yet"
-        raise UsageError(f"there is nothing to draw: {why}", help=f"see: modelcd explain {found['release']}")
+def picture(over_time: Plain, kind: str = "svg") -> bytes:
+    """Draw the `evidence_over_time` of a release, which must have had a look, as an image of that *kind*."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,7 +49,7 @@ def picture(found: Plain, kind: str = "svg") -> bytes:
     # Words stay words in SVG: it is smaller, and they can be searched.  The font is the one that matplotlib brings.
     settings = rc_context(
         {
-            "svg.hashsalt": found["release"],
+            "svg.hashsalt": over_time["release"],
             "svg.fonttype": "none",
             "font.family": "DejaVu Sans",
             "text.parse_math": False,
@@ -63,35 +59,28 @@ def picture(found: Plain, kind: str = "svg") -> bytes:
         figure = Figure(figsize=(9.0, 1.1 + 1.9 * len(guards)), layout="constrained")
         FigureCanvasAgg(figure)
         panels = list(figure.subplots(len(guards), 1, sharex=True, squeeze=False)[:, 0])
-        unit, size = _unit(found)
+        unit, size = _unit(over_time)
         for axes, guard in zip(panels, guards, strict=True):
-            _panel(axes, guard, found, size)
-        _steps(panels, over_time["marks"], found["opened"], size)
+            _panel(axes, guard, over_time, size)
+        _steps(panels, over_time, size)
         panels[-1].set_xlabel(f"{unit} since the release was opened", fontsize=8)
         lines, names = panels[0].get_legend_handles_labels()
         figure.legend(lines, names, loc="outside lower center", fontsize=8, ncols=2, frameon=False)
-        figure.suptitle(_title(found), fontsize=10)
+        figure.suptitle(over_time["title"], fontsize=10)
         drawn = BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(drawn, format=kind, dpi=130, metadata=metadata)
     return drawn.getvalue()
 
 
-def embedded(found: Plain) -> str:
+def embedded(over_time: Plain) -> str:
     """Return the picture as Markdown that carries it along."""
-    return f"![evidence over time](data:image/svg+xml;base64,{b64encode(picture(found)).decode()})"
+    return f"![evidence over time](data:image/svg+xml;base64,{b64encode(picture(over_time)).decode()})"
 
 
-def _title(found: Plain) -> str:
-    ending = found["ending"] or f"under way at {found['share']:g} %"
-    verdict = found["judgement"].get("verdict", "")
-    judged = f" (verdict: {verdict})" if verdict else ""
-    return f"{ending.upper()}{judged}   version {found['version']} of {found['model']} in {found['environment']}"
-
-
-def _panel(axes: Axes, guard: Plain, found: Plain, size: float) -> None:
-    points = found["evidence_over_time"]["points"]
-    at = [_since(found["opened"], point["at"]) / size for point in points]
+def _panel(axes: Axes, guard: Plain, over_time: Plain, size: float) -> None:
+    points = over_time["points"]
+    at = [elapsed(over_time["opened"], point["at"]) / size for point in points]
     readings = [point["guards"][guard["name"]] for point in points]
     for name, colour, style, bar, label in (
         ("against", AGAINST, "-", guard["bar"], "evidence that it is worse"),
@@ -121,10 +110,10 @@ def _panel(axes: Axes, guard: Plain, found: Plain, size: float) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _steps(panels: Sequence[Axes], marks: Sequence[Plain], opened: str, size: float) -> None:
+def _steps(panels: Sequence[Axes], over_time: Plain, size: float) -> None:
     """Draw each change of share through all panels, and name it above the first; the end is named, too."""
-    for mark in marks:
-        at = _since(opened, mark["at"]) / size
+    for mark in over_time["marks"]:
+        at = elapsed(over_time["opened"], mark["at"]) / size
         ends = bool(mark["ending"])
         for axes in panels:
             axes.axvline(at, color="black" if ends or mark["back"] else GREY, linewidth=1.2 if ends else 0.8, zorder=0)
@@ -141,15 +130,11 @@ def _steps(panels: Sequence[Axes], marks: Sequence[Plain], opened: str, size: fl
         )
 
 
-def _unit(found: Plain) -> tuple[str, float]:
+def _unit(over_time: Plain) -> tuple[str, float]:
     """Return the unit of time that suits the release, and its seconds."""
-    over_time = found["evidence_over_time"]
-    lasted = max(_since(found["opened"], moment["at"]) for moment in [*over_time["points"], *over_time["marks"]])
+    moments = [*over_time["points"], *over_time["marks"]]
+    lasted = max(elapsed(over_time["opened"], moment["at"]) for moment in moments)
     for unit, size in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if lasted >= 2 * size:
             return unit, size
     return "seconds", 1.0
-
-
-def _since(opened: str, at: str) -> float:
-    return (datetime.fromisoformat(at) - datetime.fromisoformat(opened)).total_seconds()

@@ -15,9 +15,9 @@ from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, lasted, span
 from modelcd.domain import figures
 from modelcd.domain.policy import GuardKind
-from modelcd.domain.trace import elapsed
 from modelcd.domain.verdict import Verdict
 from modelcd.errors import UsageError
+from modelcd.explaining import evidence_line
 
 WIDTH = 98
 MOST_DIFFERENCES = 10
@@ -55,20 +55,28 @@ def explain(release: str, plot: Path | None, as_json: bool) -> None:
     modelcd explain 7f3a --plot evidence.svg      the evidence over time, one panel a guard
     """
     if plot is not None:
-        from modelcd.plots import format_of, picture
+        from modelcd.plots import format_of
 
-        kind = format_of(plot)
+        format_of(plot)
     found = _control().explain(release)
     if plot is not None:
-        if found["kind"] == "delivery":
-            raise UsageError(f"{release} is a delivery: it has no traffic to draw", help=f"modelcd explain {release}")
-        plot.write_bytes(picture(found, kind))
+        _draw(found, plot)
     if as_json:
         return emit(found)
     told = _delivery(found) if found["kind"] == "delivery" else _release(found)
     click.echo("\n".join(told))
     if plot is not None:
         click.echo(f"  The evidence over time is drawn in {plot}")
+
+
+def _draw(found: Plain, plot: Path) -> None:
+    from modelcd.plots import format_of, picture
+
+    if not _points(found):
+        why = found.get("trouble") or "it has not been looked at in live traffic"
+        name = found.get("release") or f"delivery {found['delivery']}"
+        raise UsageError(f"nothing of {name} can be drawn: {why}", help="see: modelcd history MODEL")
+    plot.write_bytes(picture(found["evidence_over_time"], format_of(plot)))
 
 
 def _delivery(found: Plain) -> Iterator[str]:
@@ -90,7 +98,7 @@ def _release(found: Plain) -> Iterator[str]:
 
 
 def _happened(found: Plain) -> Iterator[str]:
-    points = found["evidence_over_time"].get("points", [])
+    points = _points(found)
     share = f" at {points[-1]['share']:g} %" if found["ending"] == "rolled back" and points else ""
     ending = (found["ending"] or f"under way at {found['share']:g} %").upper()
     took = f", after {lasted(found['opened'], found['ended'])}{share}" if found["ended"] else ""
@@ -116,10 +124,8 @@ def _why(found: Plain) -> Iterator[str]:
         yield from _wrapped(rates or finding["reason"], "    ")
         size = [figures.excess(kind, evidence, found["budget"]["alpha"]), figures.tolerance(kind, evidence)]
         yield from _wrapped("; ".join(part for part in size if part), "    ")
-        for name, what, bar in (("against", "is worse", "bar"), ("certificate", "is not", "certificate_bar")):
-            odds = [(elapsed(found["opened"], p["at"]), p["guards"][guard["name"]][name]) for p in _points(found)]
-            line, now = figures.sparkline(odds, guard[bar]), figures.ratio(odds[-1][1])
-            yield f"    evidence that it {what:<9} {line}  {now}, bar {figures.ratio(guard[bar])}"
+        yield f"    evidence that it is worse  {evidence_line(found['evidence_over_time'], guard, True)}"
+        yield f"    evidence that it is not    {evidence_line(found['evidence_over_time'], guard, False)}"
     if guards:
         yield f"  {figures.LEGEND}"
     if found["trouble"]:
@@ -127,7 +133,7 @@ def _why(found: Plain) -> Iterator[str]:
 
 
 def _points(found: Plain) -> list[Plain]:
-    points: list[Plain] = found["evidence_over_time"].get("points", [])
+    points: list[Plain] = found.get("evidence_over_time", {}).get("points", [])
     return points
 
 
@@ -273,7 +279,14 @@ def _recomputed(found: Plain) -> str:
     count = found["verdicts"]
     told = f"{count:,} verdict{'s' * (count != 1)} of release {found['release']} recomputed from the journal:"
     differ = len({difference["seq"] for difference in found["differences"]})
-    told += " all the same" if found["same"] else f" {differ:,} record{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
+    if found["same"]:
+        told += (
+            " all the same"
+            if found["whole"]
+            else " as they were recorded, by records that are not as they were written"
+        )
+    else:
+        told += f" {differ:,} record{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
     if found["judged_by"] != found["judge"]:
         told += (
             f"\n  it was judged by generation {found['judged_by']} of the judge, this is {found['judge']}:"

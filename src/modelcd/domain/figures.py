@@ -53,7 +53,7 @@ def rates(kind: GuardKind, evidence: Mapping[str, Any], version: int, champion: 
     what = "" if evidence["unit"] == "requests" else f" {evidence['unit']}"
     arms = ((version, new, "challenger"), (champion, old, "baseline"))
     told = (
-        f"version {number} {percent(rate)} ({evidence[f'{arm}_bad']:,.0f} of {evidence[f'{arm}_n']:,.0f}{what})"
+        f"version {number} {percent(rate)} ({_count(evidence[f'{arm}_bad'])} of {evidence[f'{arm}_n']:,.0f}{what})"
         for number, rate, arm in arms
     )
     return f"{bad}: {', '.join(told)}"
@@ -88,6 +88,11 @@ def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
 def _points(fraction: float) -> str:
     said = f"{100 * fraction:.3g}"
     return f"{said} point{'s' * (said != '1')}"
+
+
+def _count(outcomes: float) -> str:
+    """Say how many *outcomes*; those on a latency threshold count in part."""
+    return f"{outcomes:,.1f}".removesuffix(".0")
 
 
 def _time(evidence: Mapping[str, Any]) -> str:
