@@ -60,6 +60,7 @@ def _over_time(found: Trace, release: Release) -> Plain:
         "opened": release.opened,
         "judge": found.generation,
         "looks": len(found.points),
+        "differ": len({difference.seq for difference in found.differences}),
         "guards": [asdict(strand) for strand in found.strands],
         "points": [_point(point, found.strands) for point in thinned(found)],
         "marks": [asdict(mark) for mark in found.marks],

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lived import FAILING, GOOD, LADDER, STREAM, Life
+from lived import AT_ONCE, FAILING, GOOD, LADDER, STREAM, Life
 
 from modelcd.adapters.journal import SqlJournal
 from modelcd.cli.app import run
@@ -23,7 +23,9 @@ from modelcd.control import Control, connect
 from modelcd.domain import figures
 from modelcd.domain.policy import GuardKind
 from modelcd.domain.records import seal
+from modelcd.domain.release import Ask
 from modelcd.flows import _pages
+from modelcd.steps.release import ask
 from modelcd.workspace import open_workspace
 
 
@@ -52,11 +54,15 @@ class Told:
 @pytest.fixture(scope="module")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder = tmp_path_factory.mktemp("explained")
-    life = Life(folder / "life", {1: GOOD, 2: GOOD, 3: FAILING, 4: GOOD})
-    ids = {"at once": life.records[0].entry.release}
+    life = Life(folder / "life", {1: GOOD, 2: GOOD, 3: FAILING, 4: GOOD, 5: GOOD})
+    ids = {"first": life.records[0].entry.release}
     ids["promoted"] = life.live(life.open(2, LADDER), rate=60).id
     ids["rolled back"] = life.live(life.open(3, LADDER), rate=60).id
-    ids["under way"] = life.live(life.open(4, LADDER), rate=60, seconds=30).id
+    ids["at once"] = life.live(life.open(4, AT_ONCE)).id
+    watch = life.open(5)
+    ask(life.env, "m", Ask.ROLL_BACK, actor="ben")
+    ids["given up"] = life.live(watch).id
+    ids["under way"] = life.live(life.open(5, LADDER, again="try"), rate=60, seconds=30).id
     workspace = open_workspace(folder / "workspace")
     SqlJournal(workspace.journal).append(STREAM, 0, [record.entry for record in life.records])
     return Told(workspace.path, ids)
@@ -169,7 +175,7 @@ def test_what_was_released_at_once_is_told_without_evidence(said: Said) -> None:
     code, out, _ = said("explain", "at once")
 
     assert code == 0
-    assert out.startswith("PROMOTED  version 1 of m in production, after ")
+    assert out.startswith("PROMOTED  version 4 of m in production, after ")
     assert "evidence" not in out
     assert "Allowed" not in out
 
@@ -323,11 +329,18 @@ def test_verdicts_that_nobody_touched_are_recomputed_the_same(told: Told, said: 
     assert (found["whole"], found["same"], found["differences"]) == (True, True, [])
 
 
-def test_a_release_that_needed_no_verdict_says_so(told: Told, said: Said) -> None:
-    code, out, _ = said("verify", "at once")
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("first", "it was the first version here, with none to compare it with"),
+        ("at once", "its policy gives it everything at once"),
+        ("given up", "it never had a share"),
+    ],
+)
+def test_a_release_that_needed_no_verdict_says_so(told: Told, said: Said, how: str, why: str) -> None:
+    code, out, _ = said("verify", how)
 
-    why = "it was the first version here, with none to compare it with"
-    assert (code, out) == (0, f"no verdict of release {told.ids['at once']} was needed: {why}\n")
+    assert (code, out) == (0, f"no verdict of release {told.ids[how]} was needed: {why}\n")
 
 
 @pytest.mark.parametrize(
@@ -367,18 +380,18 @@ def test_a_record_changed_removed_or_reordered_is_named(told: Told, said: Said, 
 
 def test_a_history_sealed_anew_is_found_by_what_its_blocks_come_to(told: Told, said: Said) -> None:
     journal, guilty = SqlJournal(open_workspace(told.workspace).journal), told.look("rolled back", -1)
-    records, anew = journal.read(STREAM), ""
-    for record in records:
+    anew, statements = "", []
+    for record in journal.read(STREAM):
         entry = record.entry
         if record.seq == guilty:
             entry.body["block"]["challenger"]["failures"] = 0  # type: ignore[index]
         sealed = seal(STREAM, record.seq, entry, anew)
-        told.sql(
+        statements.append(
             f"UPDATE records SET body = json('{json.dumps(entry.body)}'), previous = '{anew}',"
-            f" digest = '{sealed.digest}' WHERE seq = {record.seq}"
+            f" digest = '{sealed.digest}' WHERE seq = {record.seq};"
         )
         anew = sealed.digest
-    told.sql(f"UPDATE heads SET digest = '{anew}'")
+    told.sql(f"{''.join(statements)} UPDATE heads SET digest = '{anew}'")
     assert told.control.verify() == []
 
     code, out, _ = said("verify", "rolled back")
@@ -387,6 +400,8 @@ def test_a_history_sealed_anew_is_found_by_what_its_blocks_come_to(told: Told, s
     assert "recomputed from the journal: 1 record differs\n" in out
     assert f"  record {guilty}, " in out
     assert "    recorded    fail\n    recomputed  inconclusive\n" in out
+    doubt = f"  1 record does not say what the blocks come to, see: modelcd verify {told.ids['rolled back']}\n"
+    assert doubt in said("explain", "rolled back")[1]
 
 
 def test_verdicts_of_another_judge_are_compared_without_their_words(told: Told, said: Said) -> None:

@@ -117,6 +117,29 @@ def test_the_evidence_is_that_of_the_recorded_findings(lived: Lived) -> None:
     assert found["latency"].evidence["challenger_n"] > 0
 
 
+@pytest.mark.parametrize("says", ["pass", "fail"])
+def test_labels_that_come_after_a_promotion_are_judged_as_part_of_it(lived: Lived, says: str) -> None:
+    records, ids = lived.records, lived.ids
+    upto = next(k for k, r in enumerate(records) if r.entry.release == ids["failing"]) + 3
+    bad, last = (400 if says == "fail" else 0), records[upto - 1]
+    revision = lived.looks("promoted")[-1].entry.body["block"]["revision"]
+    nothing = {"requests": 0, "failures": 0, "rescued": 0, "latency": {}}
+    block = {"revision": revision, "step": 2, "baseline": nothing, "challenger": nothing}
+    block["labels"] = {revision: [500, 0, 500, bad]}
+    findings = [
+        {"name": name, "verdict": says if name == "success" else "pass", "reason": "", "evidence": {}}
+        for name in ("errors", "latency", "success")
+    ]
+    body = {"block": block, "judgement": {"verdict": says, "reason": "", "step": 2, "findings": findings}}
+    late = seal(last.stream, last.seq + 1, Entry("late", last.entry.at, "anna", ids["promoted"], body), last.digest)
+
+    promoted, failing = (trace([*records[:upto], late], ids[how]) for how in ("promoted", "failing"))
+
+    assert (promoted.points[-1].seq, promoted.points[-1].verdict) == (late.seq, says)
+    assert {difference.what.partition(" ")[0] for difference in promoted.differences} == {"reason"}
+    assert late.seq not in [point.seq for point in failing.points]
+
+
 # -- what was changed --------------------------------------------------------------------------------------------------
 
 

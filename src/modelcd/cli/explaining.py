@@ -15,6 +15,7 @@ from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, lasted, span
 from modelcd.domain import figures
 from modelcd.domain.policy import GuardKind
+from modelcd.domain.trace import GENERATION
 from modelcd.domain.verdict import Verdict
 from modelcd.errors import UsageError
 from modelcd.explaining import evidence_line
@@ -128,8 +129,18 @@ def _why(found: Plain) -> Iterator[str]:
         yield f"    evidence that it is not    {evidence_line(found['evidence_over_time'], guard, False)}"
     if guards:
         yield f"  {figures.LEGEND}"
+        yield from _doubts(found["evidence_over_time"], found["release"])
     if found["trouble"]:
         yield from _wrapped(f"The evidence cannot be computed again: {found['trouble']}", "  ")
+
+
+def _doubts(over_time: Plain, release: str) -> Iterator[str]:
+    """Say where what was recorded and what was computed just now are not the same."""
+    if over_time["judge"] != GENERATION:
+        yield "  It was judged by another generation of the judge; the evidence is as this one computes it."
+    if count := over_time["differ"]:
+        records = f"{count:,} records do" if count > 1 else "1 record does"
+        yield f"  {records} not say what the blocks come to, see: modelcd verify {release}"
 
 
 def _points(found: Plain) -> list[Plain]:

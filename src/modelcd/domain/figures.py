@@ -16,7 +16,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 LEGEND = "▁ is 1 : 1 or less, █ the bar (logarithmic), from the first look to the last"
 
-_BAD = {GuardKind.ERRORS: "failed", GuardKind.SUCCESS: "no success"}
+_BAD = {GuardKind.ERRORS: "failed", GuardKind.SUCCESS: "bad"}
 
 
 def ratio(odds: float) -> str:
@@ -62,15 +62,17 @@ def rates(kind: GuardKind, evidence: Mapping[str, Any], version: int, champion: 
 def excess(kind: GuardKind, evidence: Mapping[str, Any], alpha: float) -> str:
     """Say the estimated excess of bad outcomes with its interval, which holds at all looks together with 1 - *alpha*.
 
-    Empty for what is not counted in points, and before any data.
+    Rates in percentage points, numbers of a metric as they are.  Empty before any data.
     """
     value, limits = evidence.get("excess"), evidence.get("interval")
-    if value is None or kind not in (*_BAD, GuardKind.LATENCY):
+    if value is None:
         return ""
-    said = f"excess {points(value)} points"
+    rate = kind in (*_BAD, GuardKind.LATENCY)
+    said = f"excess {points(value)} points" if rate else f"excess {value:+.3g}"
     if limits is None:
         return f"{said} (too few bad outcomes for an interval)"
-    return f"{said}, {100 * (1 - alpha):g} % interval {points(limits[0])} to {points(limits[1])}"
+    low, high = (points(limit) if rate else f"{limit:+.3g}" for limit in limits)
+    return f"{said}, {100 * (1 - alpha):g} % interval {low} to {high}"
 
 
 def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
@@ -81,7 +83,7 @@ def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
     if kind is GuardKind.LATENCY:
         slack = evidence.get("slack")
         more = f", and {_points(slack)} more slower than that" if slack else ""
-        return f"tolerated: {allowed:.2f} times slower{more}"
+        return f"tolerated: {allowed:.2f} times slower{more}" if slack is not None else ""
     return f"tolerated: {_points(allowed)} more" if kind in _BAD else f"tolerated: {allowed:g}"
 
 
@@ -96,7 +98,7 @@ def _count(outcomes: float) -> str:
 
 
 def _time(evidence: Mapping[str, Any]) -> str:
-    seconds = evidence.get("threshold")
+    seconds = evidence["threshold"]
     if seconds is None:
         return f"p{100 * evidence['quantile']:g}"
     shown = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

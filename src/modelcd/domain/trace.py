@@ -27,6 +27,12 @@ Two judges of one generation say the same of the same blocks, word by word; anot
 and weigh evidence otherwise, so that there only verdicts are compared.
 """
 
+LATE = "late"
+"""The kind of a record of labels that came after a promotion: a look as any other, but at no requests."""
+
+LOOKS = ("observed", LATE)
+"""The kinds of records that hold a block and the judgement on all evidence by then."""
+
 PRECISION = 1e-9
 """How far a recomputed number may be from the recorded one, as a part of it: libraries differ in the last digits."""
 
@@ -178,10 +184,10 @@ class _Run:
         # What was intended once may be tried again, whatever the evidence says meanwhile.
         if moves and int(entry.body["step"]) > before.next_step and before.step >= 0:
             self._moved(record, before)
-        if entry.kind == "observed":
+        if entry.kind in LOOKS:
             # A look moves nothing, and there are thousands of them.
             self.endpoint = replace(self.endpoint, seq=record.seq)
-            return self._look(record)
+            return self._look(record) if entry.release == self.opened.entry.release else None
         self.endpoint = fold(self.endpoint, [record])
         if entry.kind == "done" and entry.body["effect"] == "shift" and self.endpoint.served is not None:
             share = self.endpoint.served.share(before.version)
@@ -192,11 +198,11 @@ class _Run:
             self.marks.append(Mark(entry.at, share, bool(before.returning), str(entry.body["ending"])))
 
     def _look(self, record: Record) -> None:
-        body, release = record.entry.body, self.release
+        body, release, step = record.entry.body, self.release, self._step(record)
         if body["block"] is not None:
             self.judge = update(self.judge, block_from(body["block"]))
-        if self.said is None or body["block"] is not None or release.step != self.judged_step:
-            self.said, self.judged_step = judgement(self.judge, release.step), release.step
+        if self.said is None or body["block"] is not None or step != self.judged_step:
+            self.said, self.judged_step = judgement(self.judge, step), step
         self._compare(record, self.said)
         told = {f.name: f.evidence for f in self.said.findings if not f.evidence.get("check")}
         guards = [(guard, told[guard.name]) for guard in release.policy.guards]
@@ -204,14 +210,14 @@ class _Run:
             Strand(guard.name, guard.kind, evidence["unit"], evidence["bar"], evidence["certificate_bar"])
             for guard, evidence in guards
         )
-        last, counted = self.points[-1] if self.points else None, body["counted"]
+        last, counted = self.points[-1] if self.points else None, body.get("counted", {})
         new, old = (int(counted.get(str(v), {"requests": 0})["requests"]) for v in (release.version, release.champion))
         self.points.append(
             Point(
                 seq=record.seq,
                 at=record.entry.at,
-                step=release.step,
-                share=release.share,
+                step=step,
+                share=release.policy.shares[step] if step < len(release.policy.shares) else 100.0,
                 challenger=new + (last.challenger if last else 0),
                 baseline=old + (last.baseline if last else 0),
                 verdict=self.said.verdict.value,
@@ -220,9 +226,16 @@ class _Run:
             )
         )
 
+    def _step(self, record: Record) -> int:
+        """Return the step that a look is about; late labels are about the last one that had a control group."""
+        release = self.release
+        if record.entry.kind != LATE:
+            return release.step
+        return max(step for step in release.revisions.values() if 0 <= step < len(release.policy.shares))
+
     def _compare(self, record: Record, said: Judgement) -> None:
         recorded = record.entry.body["judgement"]
-        pairs = [("step", recorded.get("step"), self.release.step)]
+        pairs = [("step", recorded.get("step"), self.judged_step)]
         pairs += _verdicts(recorded, said)
         if self.generation == GENERATION:
             pairs += _words(recorded, said)
@@ -269,11 +282,12 @@ def trace(records: Sequence[Record], release: str) -> Trace:
 
 
 def _own(records: Sequence[Record], opened: Record) -> Iterator[Record]:
-    """Give what follows *opened* in its stream, to the end of that release."""
+    """Give what follows *opened* in its stream to the end of that release, and its late labels from there on."""
+    closed = False
     for record in records[opened.seq - records[0].seq + 1 :]:
-        yield record
-        if record.entry.kind == "closed":
-            return
+        if not closed or (record.entry.kind == LATE and record.entry.release == opened.entry.release):
+            yield record
+        closed = closed or record.entry.kind == "closed"
 
 
 def _reading(evidence: Mapping[str, Any]) -> Reading:
