@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,6 +43,18 @@ def _control() -> Any:
     return connect()
 
 
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Say *what* is being done to who waits for it at a terminal, once it has taken a second."""
+    timer = threading.Timer(1.0, click.echo, (what,), {"err": True})
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 # -- explain -----------------------------------------------------------------------------------------------------------
 
 
@@ -59,7 +73,8 @@ def explain(release: str, plot: Path | None, as_json: bool) -> None:
         from modelcd.plots import format_of
 
         format_of(plot)
-    found = _control().explain(release)
+    with _saying(f"computing the evidence of {release} again, from its journal …"):
+        found = _control().explain(release)
     if plot is not None:
         _draw(found, plot)
     if as_json:
@@ -266,7 +281,8 @@ def verify(release: str, against: TextIO | None, as_json: bool) -> None:
 
 
 def _verify_release(release: str, as_json: bool) -> None:
-    found = _control().verify_release(release)
+    with _saying(f"computing every verdict of {release} again, from its journal …"):
+        found = _control().verify_release(release)
     good = found["whole"] and found["same"] is not False
     if as_json:
         emit(found)

@@ -166,7 +166,6 @@ class _Run:
     marks: list[Mark] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     said: Judgement | None = None
-    known: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.generation = int(self.opened.entry.body.get("judge", 1))
@@ -259,13 +258,14 @@ def trace(records: Sequence[Record], release: str) -> Trace:
 
     Raises `ValueError` when the release is not in them, or naming the record that cannot be understood.
     """
-    opened = next((r for r in records if r.entry.kind == "opened" and r.entry.release == release), None)
-    if opened is None:
+    opening = (k for k, r in enumerate(records) if r.entry.kind == "opened" and r.entry.release == release)
+    place = next(opening, None)
+    if place is None:
         raise ValueError(f"release {release} was not opened in these records")
-    run, record = None, opened
+    opened = record = records[place]
     try:
         run = _Run(Endpoint(opened.stream, seq=opened.seq - 1, champion=opened.entry.body["champion"]), opened)
-        for record in _own(records, opened):
+        for record in _own(records[place + 1 :], release):
             run.take(record)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise ValueError(f"{opened.stream}: record {record.seq} cannot be understood: {error}") from error
@@ -281,11 +281,11 @@ def trace(records: Sequence[Record], release: str) -> Trace:
     )
 
 
-def _own(records: Sequence[Record], opened: Record) -> Iterator[Record]:
-    """Give what follows *opened* in its stream to the end of that release, and its late labels from there on."""
+def _own(records: Sequence[Record], release: str) -> Iterator[Record]:
+    """Give the *records* that follow an opening to the end of that *release*, and its late labels from there on."""
     closed = False
-    for record in records[opened.seq - records[0].seq + 1 :]:
-        if not closed or (record.entry.kind == LATE and record.entry.release == opened.entry.release):
+    for record in records:
+        if not closed or (record.entry.kind == LATE and record.entry.release == release):
             yield record
         closed = closed or record.entry.kind == "closed"
 
