@@ -127,7 +127,7 @@ def test_a_promotion_says_what_each_guard_was_certified_at(told: Told, said: Sai
     low, high = (figures.points(limit) for limit in latency["evidence"]["interval"])
     assert f"excess {figures.points(latency['evidence']['excess'])} points, 99 % interval {low} to {high}" in out
     assert "Certified for 50 %: " in out
-    assert "  Take it out: modelcd rollback m\n" in out
+    assert "  If it has to go: modelcd rollback m\n" in out
     assert "Still needed" not in out
 
 

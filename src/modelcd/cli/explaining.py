@@ -165,13 +165,10 @@ def _points(found: Plain) -> list[Plain]:
 
 def _cost(found: Plain) -> Iterator[str]:
     if found["requests"]:
-        seen = found["failed"] - found["rescued"]
-        by = f" {found['rescued']:,} of them were answered by version {found['champion']}," if found["failed"] else ""
-        yield from _wrapped(
-            f"{found['requests']:,} requests were given to version {found['version']}; {found['failed']:,} failed,"
-            f"{by} {seen:,} failed for users.",
-            "  ",
-        )
+        given = f"{found['requests']:,} requests were given to version {found['version']}"
+        seen, by = found["failed"] - found["rescued"], f"were answered by version {found['champion']}"
+        failed = f"; {found['failed']:,} failed, {found['rescued']:,} of them {by}, {seen:,} failed for users."
+        yield from _wrapped(given + (failed if found["failed"] else ", and none failed."), "  ")
     if found["way_back"] is not None:
         took = f"; gone in earnest, it took {found['back_in']:.2f} s" if found["back_in"] is not None else ""
         yield f"  The way back was rehearsed in {found['way_back']:.2f} s{took}."
@@ -228,7 +225,8 @@ def _next(found: Plain) -> Iterator[str]:
             yield f"  Its log: modelcd logs {model} {found['version']}{place}"
             yield '  Try again: modelcd deliver --again "why"'
         case "promoted":
-            yield f"  Take it out: modelcd rollback {model}{place}"
+            if found["champion"] is not None:
+                yield f"  If it has to go: modelcd rollback {model}{place}"
         case _:
             yield f"  Keep it where it is: modelcd hold {model}{place}   End it: modelcd rollback {model}{place}"
 
