@@ -161,6 +161,16 @@ def test_rollback_brings_the_version_before_back(delivered: Delivered, back: dic
     assert delivered.modelcd.told("predict", MODEL, row_of(delivered))["version"] == "1"
 
 
+def test_what_needed_no_verdict_is_verified_as_that(
+    delivered: Delivered, second: dict[str, Any], back: dict[str, Any]
+) -> None:
+    for release, why in ((second, "its policy gives it everything at once"), (back, "it is a rollback")):
+        ended = delivered.modelcd("verify", release["release"])
+
+        assert ended.returncode == 0, ended.stdout
+        assert ended.stdout.startswith(f"no verdict of release {release['release']} was needed: {why}")
+
+
 def test_a_rollback_never_leads_to_what_was_taken_out_or_never_served(
     delivered: Delivered, back: dict[str, Any]
 ) -> None:

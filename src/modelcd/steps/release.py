@@ -11,6 +11,7 @@ from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.routing import Arm, Routing, Unit
+from modelcd.domain.trace import GENERATION
 from modelcd.domain.verdict import Finding, finding_plain
 from modelcd.environment import Environment
 from modelcd.errors import Busy, CannotTell, ConfigurationError, Conflict, Refused, Rejected, UsageError
@@ -76,6 +77,7 @@ def open_release(
             "warm_up": candidate.golden,
             "policy": to_plain(candidate.policy),
             "champion": endpoint.champion,
+            "judge": GENERATION,
             "reason": again or reason,
             "takes_out": takes_out,
             "evidence": [finding_plain(finding) for finding in candidate.findings],
