@@ -1,377 +1,472 @@
-"""Whether the judge keeps its promises: how often it is wrong, and how many requests it takes.
+"""Whether the judge keeps its promises, and how the rules of others do on the same traffic.
 
-Run as a script.  Every goal is measured on streams drawn with seeds (`streams.py`) and printed with a 95 % confidence
-interval: `ok` and `missed` are said when the interval lies on one side of the goal, else `open`: more `--runs` would
-tell.  The exit code is 1 when a goal is missed.  "Requests" are those of both versions; a run that came to no end
-counts as the longest.
+Run as a script.  What is measured is in `goals.py`, the traffic (drawn with seeds) in `streams.py`, the others' rules
+in `peers.py`.  Every goal is printed with a 95 % confidence interval: "ok" and "missed" are said when all of the
+interval lies on one side of the goal, else "open", and more `--runs` would tell.  The exit code is 1 when a goal is
+missed.  "Requests" are those of both versions until the verdict; a run that came to no verdict counts as "never".
+
+`--markdown FILE` writes the tables into a document, each between the lines `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil, inf, sqrt
+from math import inf, log
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from scipy.stats import beta, binom
-from streams import Arm, Labelling, Recording, Traffic, record, steady
+from goals import (
+    ALL,
+    COMPLAINTS,
+    DRIFT,
+    FLAT,
+    GOALS,
+    LATE,
+    RAMP,
+    SHARES,
+    TAIL,
+    WIDE,
+    Case,
+    Goal,
+    Judged,
+    accuracy,
+    blocks,
+    errors,
+    latency,
+    middle,
+    part,
+    same_errors,
+    worse_errors,
+)
+from peers import Ending, Kayenta, Peeked, Window
+from streams import Arm, Traffic, buckets, record, steady
 
-from modelcd.domain.judge import judgement, start, update
+from modelcd.domain import judge as judging
+from modelcd.domain import samples, series
+from modelcd.domain.judge import Judge, judgement, start, update
 from modelcd.domain.policy import Canary, Guard, GuardKind
-from modelcd.domain.samples import Block, Counters, Labels
+from modelcd.domain.samples import Block, Counters
 from modelcd.domain.verdict import Verdict
 
-SHARES = (0.05, 0.25, 0.50)
-
-
-def errors(points: float) -> Guard:
-    """A guard that tolerates so many percentage points more failures."""
-    return Guard("errors", GuardKind.ERRORS, points / 100)
-
-
-def accuracy(points: float) -> Guard:
-    """A guard that tolerates so many percentage points more wrong answers."""
-    return Guard("success", GuardKind.SUCCESS, points / 100)
-
-
-def latency(ratio: float) -> Guard:
-    """A guard that tolerates p50, p90 and p99 to be *ratio* times as long."""
-    return Guard("latency", GuardKind.LATENCY, ratios=((0.5, ratio), (0.9, ratio), (0.99, ratio)))
-
-
-# -- one run -----------------------------------------------------------------------------------------------------------
-
-
-class Ending(NamedTuple):
-    """How one run ended: the verdict (a value of `Verdict`), requests of both arms, requests of the challenger."""
-
-    verdict: str
-    requests: float
-    exposed: float
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Our judge under *guards*; with `watch` a PASS does not end the run, only a rollback does."""
-
-    guards: tuple[Guard, ...]
-    watch: bool = False
-
-    def __call__(self, recording: Recording) -> Ending:
-        """Judge one run, looking after every tick."""
-        judge = start(Canary((100 * float(recording.share[0]),), self.guards))
-        for tick, block in enumerate(blocks(recording)):
-            judge = update(judge, block)
-            verdict = judgement(judge, 0).verdict
-            if verdict is Verdict.FAIL or (verdict is Verdict.PASS and not self.watch):
-                return ended(verdict, recording, tick)
-        return Ending(Verdict.INCONCLUSIVE, inf, inf)
-
-
-def ended(verdict: Verdict, recording: Recording, tick: int) -> Ending:
-    """Return the ending of a run at the end of *tick*."""
-    baseline, challenger = recording.requests[: tick + 1].sum(axis=0).tolist()
-    return Ending(verdict, baseline + challenger, challenger)
-
-
-def blocks(recording: Recording) -> Iterator[Block]:
-    """The ticks of *recording* as the judge gets them."""
-    ticks, at = len(recording.requests), recording.ended.tolist()
-    requests, failures = recording.requests.tolist(), recording.failures.tolist()
-    nothing = Counters().latency
-    for tick in range(ticks):
-        arms = [
-            Counters(
-                requests[tick][arm],
-                failures[tick][arm],
-                nothing if recording.latencies is None else tuple(recording.latencies[tick, arm].tolist()),
-            )
-            for arm in (0, 1)
-        ]
-        share = 100 * float(recording.share[tick])
-        yield block(f"r{recording.stage[tick]}", share, arms, labels_of(recording, tick), 0.06 * at[tick])
-
-
-def labels_of(recording: Recording, tick: int) -> dict[str, tuple[Labels, Labels]]:
-    """The labels that arrive at *tick*, by the revision under which their requests were served."""
-    if recording.labels is None or recording.wrong is None or not recording.labels[tick].any():
-        return {}
-    pairs = zip(recording.labels[tick].tolist(), recording.wrong[tick].tolist(), strict=True)
-    return {
-        f"r{stage}": (Labels(n[0], bad[0]), Labels(n[1], bad[1]))
-        for stage, (n, bad) in enumerate(pairs)
-        if n[0] or n[1]
-    }
-
-
-BLOCK = {item.name for item in fields(Block)}
-
-
-def block(
-    revision: str, share: float, arms: Sequence[Counters], labels: dict[str, Any], seconds: float, step: int = 0
-) -> Block:
-    """One tick; what the judge's block has no field for is left out."""
-    made = Block(revision, step, arms[0], arms[1], share=share)
-    if "sums" in BLOCK:
-        made = replace(made, at=seconds, labels={"success": labels} if labels else {})
-    else:
-        made = replace(made, labels=labels)
-    return made
-
-
-# -- what is measured --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A rule on a kind of traffic; `effort` multiplies the number of runs."""
-
-    traffic: Traffic
-    rule: Callable[[Recording], Ending]
-    effort: float = 1.0
-
-
-class Measured(NamedTuple):
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def part(endings: Sequence[Ending], verdict: Verdict) -> Measured:
-    """How many runs ended so, with Clopper and Pearson's exact limits."""
-    runs, hits = len(endings), sum(ending.verdict == verdict for ending in endings)
-    low = float(beta.ppf(0.025, hits, runs - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, runs - hits)) if hits < runs else 1.0
-    return Measured(hits / runs, low, high)
-
-
-def middle(endings: Sequence[Ending], verdict: Verdict, quantile: float = 0.5) -> Measured:
-    """The quantile of the requests until *verdict*, with limits from order statistics; other endings count as never."""
-    sizes = sorted(ending.requests if ending.verdict == verdict else inf for ending in endings)
-    runs = len(sizes)
-    low, high = (int(binom.ppf(p, runs, quantile)) for p in (0.025, 0.975))
-    limits = sizes[max(0, low - 1)], sizes[high] if high < runs else inf
-    return Measured(sizes[ceil(quantile * runs) - 1], *limits)
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is promised of a case: a part of the runs, or the median of the requests, at most or at least so much."""
-
-    number: int
-    what: str
-    case: Case
-    verdict: Verdict
-    goal: float
-    stretch: float | None = None
-    of: str = "median"
-    at_least: bool = False
-
-    def measured(self, endings: Sequence[Ending]) -> Measured:
-        """Return what this goal is about."""
-        return part(endings, self.verdict) if self.of == "part" else middle(endings, self.verdict)
-
-    def said(self, found: Measured, limit: float) -> str:
-        """Say whether *limit* is kept, as far as the runs can tell."""
-        kept, broken = (
-            (found.low >= limit, found.high < limit)
-            if self.at_least
-            else (
-                found.high <= limit,
-                found.low > limit,
-            )
-        )
-        return "ok" if kept else "missed" if broken else "open"
-
-    def shown(self, value: float | None) -> str:
-        """Return *value* in this goal's unit."""
-        if value is None:
-            return ""
-        if self.of == "part":
-            return f"{100 * value:.3g} %"
-        return "never" if value == inf else f"{value:,.0f}"
-
-
-def fixed_n(bad: float, good: float, share: float, alpha: float = 0.01, power: float = 0.8) -> float:
-    """Return how many requests of both arms a one-sided z-test needs that looks once, when the number is known."""
-    z_alpha, z_power = statistics.NormalDist().inv_cdf(1 - alpha), statistics.NormalDist().inv_cdf(power)
-    pooled = share * bad + (1 - share) * good
-    null = pooled * (1 - pooled) * (1 / share + 1 / (1 - share))
-    true = bad * (1 - bad) / share + good * (1 - good) / (1 - share)
-    return float((z_alpha * sqrt(null) + z_power * sqrt(true)) ** 2 / (bad - good) ** 2)
-
-
-def percent(share: float) -> str:
-    """Return a share as people write it."""
-    return f"at {100 * share:g} %"
-
-
-TOLERANCE = {0.5: 0.5, 2: 1.0, 10: 2.0}
-"""Percentage points tolerated for a baseline's per cent of failures."""
-
-
-def wrong_promotions() -> Iterator[Goal]:
-    """Goal 3: the challenger is worse by just the tolerance."""
-    for rate, points in TOLERANCE.items():
-        for share in SHARES:
-            traffic = steady(f"on {rate}", share, Arm((rate + points) / 100), Arm(rate / 100))
-            case = Case(traffic, Judged((errors(points),)))
-            what = f"errors {rate:g} → {rate + points:g} %, +{points:g}pp tolerated, {percent(share)}"
-            yield Goal(3, what, case, Verdict.PASS, 0.05, of="part")
-    for share in (0.25, 0.50):
-        traffic = steady("on latency", share, Arm(slow=1.25), Arm())
-        case = Case(replace(traffic, latencies=True), Judged((latency(1.25),)))
-        yield Goal(3, f"latency x1.25, x1.25 tolerated, {percent(share)}", case, Verdict.PASS, 0.05, of="part")
-
-
-REGRESSIONS = ((0.5, 1), (0.5, 2.5), (2, 4), (2, 7), (2, 10), (2, 30))
-
-
-def found_errors() -> Iterator[Goal]:
-    """Goals 4, 5 and 6: more failures, with what is tolerated at such a rate."""
-    tight = {(2, 4): {0.05: (5, 18_500, 14_900), 0.25: (5, 5_300, 4_000), 0.50: (5, 4_400, 3_400)}}
-    tight[2, 30] = {0.05: (6, 540, 300)}
-    for good, bad in REGRESSIONS:
-        for share in SHARES:
-            traffic = steady(f"{good} to {bad}", share, Arm(bad / 100), Arm(good / 100))
-            case = Case(traffic, Judged((errors(TOLERANCE[good]),)))
-            what, once = f"errors {good:g} → {bad:g} %, {percent(share)}", fixed_n(bad / 100, good / 100, share)
-            stretch = 1.2 * once + 200 if bad == 2 * good else None
-            yield Goal(4, what, case, Verdict.FAIL, 1.4 * once + 300, stretch)
-            if share in tight.get((good, bad), {}):
-                number, goal, further = tight[good, bad][share]
-                yield Goal(number, what, case, Verdict.FAIL, goal, further)
-    case = Case(steady("2 to 100", 0.05, Arm(1.0), Arm(0.02)), Judged((errors(1),)))
-    yield Goal(6, "errors 2 → 100 %, at 5 %", case, Verdict.FAIL, 200, 100)
-
-
-def found_latency() -> Iterator[Goal]:
-    """Goal 7: slower."""
-    for what, arm, goal, stretch in (
-        ("p99 x1.5, the median the same", Arm(tail=1.5), 2_700, 1_900),
-        ("all latencies +20 %", Arm(slow=1.2), 1_900, 1_300),
-    ):
-        traffic = replace(steady(what, 0.25, arm, Arm()), latencies=True)
-        yield Goal(7, f"{what}, at 25 %", Case(traffic, Judged((latency(1.25),))), Verdict.FAIL, goal, stretch)
-
-
-def promotions() -> Iterator[Goal]:
-    """Goal 10: the challenger is the same."""
-    for share, goal, stretch in ((0.25, 9_000, 7_200), (0.05, 36_000, 29_600)):
-        case = Case(steady("same, 2", share, Arm()), Judged((errors(1),)))
-        yield Goal(10, f"same, errors 2 %, +1pp, {percent(share)}", case, Verdict.PASS, goal, stretch)
-    case = Case(replace(steady("same, latency", 0.25, Arm()), latencies=True), Judged((latency(1.25),)))
-    yield Goal(10, "same, latency x1.25, at 25 %", case, Verdict.PASS, 10_000, 7_200)
-    labelled = replace(steady("same, accuracy", 0.25, Arm()), labels=Labelling())
-    case = Case(labelled, Judged((accuracy(2),)))
-    yield Goal(10, "same, accuracy 90 %, -2pp, 20 % labels, at 25 %", case, Verdict.PASS, 60_000, 51_600)
-
-
-TABLES: dict[str, Callable[[], Iterable[Goal]]] = {
-    "wrong promotions": wrong_promotions,
-    "found: errors": found_errors,
-    "found: latency": found_latency,
-    "promoted": promotions,
-}
-
-
-# -- running and telling -----------------------------------------------------------------------------------------------
+Row = tuple[str, ...]
+Endings = Mapping[Case, Sequence[Ending]]
 
 CHUNK = 10
 """Runs that a worker does in one go."""
 
-
-def work(task: tuple[Case, range]) -> tuple[Case, list[Ending]]:
-    """Do some runs of a case."""
-    case, seeds = task
-    return case, [case.rule(record(case.traffic, seed)) for seed in seeds]
+FEW = 200
+"""Below so many runs nothing can be told of a chance of 1 %: then a quarter is done of the long runs that count it."""
 
 
-def endings_of(cases: Sequence[Case], runs: int, workers: int) -> dict[Case, list[Ending]]:
-    """Return how all runs of every case ended."""
-    tasks = []
-    for case in cases:
-        cuts = [*range(0, max(1, round(runs * case.effort)), CHUNK), max(1, round(runs * case.effort))]
-        tasks += [(case, range(a, b)) for a, b in pairwise(cuts)]
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def work(task: tuple[Traffic, Sequence[Case], range]) -> list[tuple[Case, list[Ending]]]:
+    """Do some runs of one traffic under several rules: each run is drawn once."""
+    traffic, cases, seeds = task
+    drawn = [record(traffic, seed) for seed in seeds] if len(cases) > 1 else []
+    return [
+        (case, [case.rule(drawn[k] if drawn else record(traffic, seed)) for k, seed in enumerate(seeds)])
+        for case in cases
+    ]
+
+
+def endings_of(cases: Iterable[Case], runs: int, workers: int, ratio: float = 0.0) -> dict[Case, list[Ending]]:
+    """Return how all runs of every case ended; with a *ratio*, under a judge with that grid of latencies."""
     endings: dict[Case, list[Ending]] = {case: [] for case in cases}
-    if workers == 1:
-        done = map(work, tasks)
-        for case, some in done:
-            endings[case] += some
-        return endings
-    with get_context("spawn").Pool(workers) as pool:
-        for case, some in pool.imap(work, tasks):
-            endings[case] += some
+    kinds: dict[tuple[Traffic, float], list[Case]] = {}
+    for case in endings:
+        kinds.setdefault((case.traffic, case.effort), []).append(case)
+    tasks = []
+    for (traffic, effort), some in kinds.items():
+        most = max(1, round(runs * effort))
+        tasks += [(traffic, some, range(a, b)) for a, b in pairwise([*range(0, most, CHUNK), most])]
+    if workers == 1 and not ratio:
+        done: Iterable[list[tuple[Case, list[Ending]]]] = map(work, tasks)
+        gather(endings, done)
+    else:
+        with get_context("spawn").Pool(workers, regrid, (ratio,)) as pool:
+            gather(endings, pool.imap(work, tasks))
     return endings
 
 
-KEYS = ("number", "what", "measured", "interval", "goal", "said", "stretch", "stretch said", "runs")
-HEAD = ("goal", "what", "measured", "95 % interval", "goal", "", "stretch", "", "runs")
+def gather(endings: dict[Case, list[Ending]], done: Iterable[list[tuple[Case, list[Ending]]]]) -> None:
+    """Put what workers have done to its cases."""
+    for several in done:
+        for case, some in several:
+            endings[case] += some
 
 
-def row(goal: Goal, endings: Sequence[Ending]) -> tuple[str, ...]:
-    """One line of the table."""
-    found = goal.measured(endings)
-    sign = "≥ " if goal.at_least else "≤ "
-    stretch = ("", "") if goal.stretch is None else (sign + goal.shown(goal.stretch), goal.said(found, goal.stretch))
-    return (
-        str(goal.number),
-        goal.what,
-        goal.shown(found.value),
-        f"{goal.shown(found.low)} to {goal.shown(found.high)}",
-        sign + goal.shown(goal.goal),
-        goal.said(found, goal.goal),
-        *stretch,
-        f"{len(endings):,}",
+def regrid(ratio: float) -> None:
+    """Give this process's judge a grid of another *ratio*, to see what the gateway's costs; 0 leaves it."""
+    if not ratio:
+        return
+    empty = (0,) * samples.BUCKETS
+    grid = finer(ratio)
+    for module in (samples, series, judging):
+        for name, value in (("LATENCY_GRID", grid), ("BUCKETS", len(grid) + 1), ("GRID_RATIO", ratio)):
+            if hasattr(module, name):
+                setattr(module, name, value)
+    for made in (Counters, Judge):
+        defaults = made.__init__.__defaults__ or ()
+        made.__init__.__defaults__ = tuple((0,) * (len(grid) + 1) if d == empty else d for d in defaults)
+
+
+def finer(ratio: float) -> tuple[float, ...]:
+    """Return a grid of *ratio* over about the range of the gateway's."""
+    first, last = samples.LATENCY_GRID[0], samples.LATENCY_GRID[-1]
+    return tuple(first * ratio**k for k in range(int(log(last / first) / log(ratio)) + 2))
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Told:
+    """A table, what of it goes into a file of JSON, and whether a goal of it was missed."""
+
+    head: Row
+    rows: list[Row]
+    plain: list[dict[str, Any]]
+    missed: bool = False
+
+    def text(self, *, markdown: bool) -> str:
+        """Return columns of text, or a table of Markdown."""
+        if markdown:
+            return "\n".join(
+                "| " + " | ".join(cells) + " |" for cells in (self.head, ("---",) * len(self.head), *self.rows)
+            )
+        lines = [self.head, *self.rows]
+        widths = [max(len(cells[column]) for cells in lines) for column in range(len(self.head))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in lines
+        )
+
+
+def percent(value: float) -> str:
+    """Return a part of the runs as people write it."""
+    return f"{100 * value:.2g} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
+
+
+def count(value: float) -> str:
+    """Return a number of requests."""
+    return "never" if value == inf else f"{value:,.0f}"
+
+
+def goals_told(goals: Sequence[Goal], endings: Endings) -> Told:
+    """Return the table of some goals."""
+    rows, plain = [], []
+    for goal in goals:
+        shown, sign = percent if goal.of == "part" else count, "≥ " if goal.at_least else "≤ "
+        found = goal.measured(endings[goal.case])
+        limits = [
+            cell
+            for limit in (goal.goal, goal.stretch)
+            for cell in (
+                "" if limit is None else sign + shown(limit),
+                goal.said(found, limit),
+            )
+        ]
+        interval = f"{shown(found.low)} to {shown(found.high)}"
+        number = str(goal.number or "")
+        rows.append((number, goal.what, shown(found.value), interval, *limits, count(len(endings[goal.case]))))
+        plain.append(
+            {"goal": goal.number, "what": goal.what, **found._asdict(), "at_most": goal.goal, "said": limits[1]}
+        )
+    head = ("goal", "what", "measured", "95 % interval", "wanted", "", "stretch", "", "runs")
+    return Told(head, rows, plain, any(line["said"] == "missed" for line in plain))
+
+
+OTHERS: dict[str, Any] = {
+    "Argo Rollouts, as documented": Window(5, 4, errors=0.05),
+    "Argo Rollouts, tuned, each minute": Window(1, 4, tuned=True),
+    "Flagger, as documented, threshold 5": Window(1, 5, errors=0.01, p99=0.5),
+    "Flagger, as documented, threshold 10": Window(1, 10, errors=0.01, p99=0.5),
+    "Flagger, tuned, threshold 5": Window(1, 5, tuned=True),
+    "Kayenta, each minute from 10": Kayenta(),
+    "z-test, 1 %, peeked": Peeked(),
+    "posterior > 99 %, peeked": Peeked(posterior=True),
+}
+"""The rules, watching all of a run."""
+
+SCHEDULED: dict[str, Any] = {
+    "Argo Rollouts, as documented (40 minutes)": Window(5, 4, errors=0.05, checks=8),
+    "Argo Rollouts, tuned, each minute (40 minutes)": Window(1, 4, tuned=True, checks=40),
+    "Flagger, as documented, threshold 5": Window(1, 5, errors=0.01, p99=0.5, good=10),
+    "Flagger, as documented, threshold 10": Window(1, 10, errors=0.01, p99=0.5, good=10),
+    "Flagger, tuned, threshold 5": Window(1, 5, tuned=True, good=10),
+    "Kayenta, each minute from 10 to 60": Kayenta(until=60),
+}
+"""The rules that say when a version is promoted, until they do."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a comparison: one traffic, or the same at several shares; ours judges with *guards*."""
+
+    name: str
+    traffics: tuple[Traffic, ...]
+    guards: tuple[Guard, ...]
+
+
+def compared(columns: Sequence[Column], verdict: Verdict, shown: str, options: argparse.Namespace) -> Told:
+    """Return a table of rules by traffic: the "part" of the runs with *verdict*, or the "median" requests until it."""
+    promoting = verdict is Verdict.PASS
+    rules = {"modelcd": None, **(SCHEDULED if promoting else OTHERS)}
+    cells: dict[tuple[str, str], list[Case]] = {}
+    for name, rule in rules.items():
+        for column in columns:
+            own = rule or Judged(column.guards, watch=shown == "part" and not promoting)
+            if own.watches(column.traffics[0].about):
+                cells[name, column.name] = [Case(traffic, own) for traffic in column.traffics]
+    endings = endings_of([case for cases in cells.values() for case in cases], options.runs, options.workers)
+    say = chance_of if shown == "part" else length_of
+    rows = [
+        (
+            name,
+            *(" / ".join(say(endings[c], verdict) for c in cells.get((name, col.name), ())) or "–" for col in columns),
+        )
+        for name in rules
+    ]
+    head = ("rule", *(column.name for column in columns))
+    return Told(head, rows, [dict(zip(head, row, strict=True)) for row in rows])
+
+
+def chance_of(endings: Sequence[Ending], verdict: Verdict) -> str:
+    """Say how many runs ended so."""
+    return percent(part(endings, verdict).value)
+
+
+def length_of(endings: Sequence[Ending], verdict: Verdict) -> str:
+    """Say the median of the requests; where fewer than half came to it, how many did."""
+    found = middle(endings, verdict).value
+    return count(found) if found < inf else f"never ({percent(part(endings, verdict).value)})"
+
+
+def others_same(options: argparse.Namespace) -> Told:
+    """Identical versions rolled back."""
+    tight = (errors(0.05),)
+    columns = [
+        Column(f"errors {rate:g} %", tuple(same_errors(rate, share) for share in SHARES), tight)
+        for rate in (0.5, 2, 10)
+    ]
+    for name, guards in (("latency", (latency(1.02),)), ("accuracy", (accuracy(0.05),))):
+        traffics = tuple(steady(f"same, {name}", share, Arm(), about=(name,)) for share in SHARES)
+        columns.append(Column(name, traffics, guards))
+    return compared(columns, Verdict.FAIL, "part", options)
+
+
+def others_found(options: argparse.Namespace) -> Told:
+    """Median requests until a regression is rolled back."""
+    columns = [
+        Column(
+            f"errors {good:g} → {bad:g} %", tuple(worse_errors(good, bad, share) for share in SHARES), (errors(tol),)
+        )
+        for good, bad, tol in ((0.5, 1, 0.5), (2, 4, 1), (2, 10, 1))
+    ]
+    for name, arm in (("p99 x1.5, wider", WIDE), ("p99 x1.5, only above p90", TAIL)):
+        traffics = tuple(steady(f"{arm}", share, arm, Arm(), about=("latency",)) for share in SHARES)
+        columns.append(Column(name, traffics, (latency(1.25),)))
+    return compared(columns, Verdict.FAIL, "median", options)
+
+
+def others_promoted(options: argparse.Namespace) -> Told:
+    """What is promoted, errors 2 % and one point tolerated, at 25 %."""
+    columns = [
+        Column(f"errors 2 → {bad:g} %", (worse_errors(2, bad, 0.25),), (errors(1),)) for bad in (2, 2.5, 3, 4, 5)
+    ]
+    return compared(columns, Verdict.PASS, "part", options)
+
+
+def others_bad_days(options: argparse.Namespace) -> Told:
+    """Identical versions on bad days."""
+    tight = (errors(0.05),)
+    return compared(
+        [
+            Column("incident of both", (FLAT,), tight),
+            Column("incident over a ramp's step", (RAMP,), tight),
+            Column("complaints first, ramp", (COMPLAINTS,), (accuracy(0.05),)),
+            Column("latency doubles for both", (DRIFT,), (latency(1.02),)),
+            Column("2 → 4 % after 50,000 good ones: found", (LATE,), (errors(1),)),
+        ],
+        Verdict.FAIL,
+        "part",
+        options,
     )
 
 
-def table(rows: Sequence[Sequence[str]], head: Sequence[str], *, markdown: bool) -> str:
-    """Return *rows* with *head* as text in columns, or as a table of Markdown."""
-    if markdown:
-        lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-        return "\n".join(lines)
-    widths = [max(len(cells[column]) for cells in (head, *rows)) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in (head, *rows)
+# -- what the grid costs -----------------------------------------------------------------------------------------------
+
+FINE = 1.013
+PHASES = 6
+
+
+def grid(options: argparse.Namespace) -> Told:
+    """What the snapping of latency thresholds to the gateway's buckets costs.
+
+    The same versions with all latencies scaled, so that the thresholds fall on other places inside a bucket; and the
+    same judge on a fine grid.
+    """
+    rows: list[Row] = []
+    ratio = float(series.GRID_RATIO)
+    for phase in (*range(PHASES), None):
+        scale = ratio ** ((phase or 0) / PHASES)
+        cases = []
+        edges = finer(FINE) if phase is None else samples.LATENCY_GRID
+        for arm, share in ((Arm(slow=scale), 0.25), (Arm(slow=1.25 * scale), 0.25), (Arm(slow=scale, wide=1.5), 0.25)):
+            traffic = steady(f"grid {arm}", share, arm, Arm(slow=scale), about=("latency",))
+            cases.append(Case(replace(traffic, grid=edges), Judged((latency(1.25),))))
+        endings = endings_of(cases, options.runs, options.workers, FINE if phase is None else 0.0)
+        same, just, wide = (endings[case] for case in cases)
+        name = f"ratio {FINE:g}" if phase is None else f"ratio {ratio:g}, thresholds {phase}/{PHASES} of a bucket on"
+        tolerated = ["" if phase is None else f"{effective(q, scale):.3f}" for q in (0.5, 0.9, 0.99)]
+        rows.append(
+            (
+                name,
+                *tolerated,
+                length_of(same, Verdict.PASS),
+                chance_of(just, Verdict.PASS),
+                length_of(wide, Verdict.FAIL),
+            )
+        )
+    head = (
+        "grid",
+        "p50 x1.25 is",
+        "p90 x1.25 is",
+        "p99 x1.25 is",
+        "same: promoted",
+        "x1.25: promoted",
+        "p99 x1.5: found",
     )
+    return Told(head, rows, [dict(zip(head, row, strict=True)) for row in rows])
+
+
+def effective(quantile: float, scale: float) -> float:
+    """Return the slowdown up to which a tolerance of 1.25 at *quantile* is certified, had one infinite traffic."""
+    guards = (Guard("latency", GuardKind.LATENCY, ratios=((quantile, 1.25),)),)
+    low, high = 1.0, 2.0
+    for _ in range(12):
+        middle_ = (low + high) / 2
+        baseline, challenger = Arm(slow=scale), Arm(slow=scale * middle_)
+        passed = certain(guards, baseline, challenger) is Verdict.PASS
+        low, high = (middle_, high) if passed else (low, middle_)
+    return (low + high) / 2
+
+
+def certain(guards: tuple[Guard, ...], baseline: Arm, challenger: Arm, n: int = 10**7) -> Verdict:
+    """Return the verdict on expected counts of very much traffic."""
+    judge = start(Canary((50,), guards))
+    arms = []
+    for arm in (baseline, challenger):
+        latencies = tuple(round(n * p) for p in buckets(arm, samples.LATENCY_GRID))
+        arms.append(Counters(sum(latencies), 0, latencies))
+    for _ in range(6):
+        judge = update(judge, Block("0", 0, *arms))
+    return judgement(judge, 0).verdict
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+
+
+def cost(_: argparse.Namespace) -> Told:
+    """Time of a tick and a look, and size of the state."""
+    rows: list[Row] = []
+    for guard in ALL:
+        recording = record(steady(f"cost {guard.name}", 0.25, Arm(), about=("errors", "latency", "accuracy")), 0)
+        judge, ticks = start(Canary((25,), (guard,))), list(blocks(recording))[:500]
+        begun = time.perf_counter()
+        for block in ticks:
+            judge = update(judge, block)
+        between = time.perf_counter()
+        for _look in range(200):
+            judgement(judge, 0)
+        ended = time.perf_counter()
+        plain = json.loads(json.dumps(judge.to_plain()))
+        same = judgement(Judge.from_plain(plain), 0) == judgement(judge, 0)
+        shared = plain.pop("latencies", None)
+        size, beside = len(json.dumps(plain)), len(json.dumps(shared))
+        rows.append(
+            (
+                guard.name,
+                f"{1000 * (between - begun) / len(ticks):.3f} ms",
+                f"{1000 * (ended - between) / 200:.3f} ms",
+                f"{size:,} bytes",
+                f"{beside:,} bytes",
+                "the same" if same else "ANOTHER",
+            )
+        )
+    head = ("guard", "a tick", "a look", "state (4,000 at most)", "shared latencies", "verdict after JSON")
+    return Told(head, rows, [dict(zip(head, row, strict=True)) for row in rows])
+
+
+# -- the script --------------------------------------------------------------------------------------------------------
+
+
+def goal_table(name: str) -> Callable[[argparse.Namespace], Told]:
+    """Return what measures the goals called *name*."""
+
+    def told(options: argparse.Namespace) -> Told:
+        goals = list(GOALS[name]())
+        chances = name in ("false rollbacks", "bad days") and options.runs < FEW
+        runs = max(1, options.runs // 4) if chances else options.runs
+        return goals_told(goals, endings_of([goal.case for goal in goals], runs, options.workers))
+
+    return told
+
+
+TABLES: dict[str, Callable[[argparse.Namespace], Told]] = {
+    **{name: goal_table(name) for name in GOALS},
+    "cost": cost,
+    "grid": grid,
+    "others: identical versions rolled back": others_same,
+    "others: regressions found": others_found,
+    "others: promoted": others_promoted,
+    "others: bad days": others_bad_days,
+}
+
+
+def written(document: str, tables: Mapping[str, str]) -> str:
+    """Return *document* with each of *tables* between its two lines."""
+    for name, table in tables.items():
+        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        found = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        if not found.search(document):
+            raise SystemExit(f"the document has no place for {name!r}: give it the lines {begin.strip()} and {end}")
+        document = found.sub(lambda _, text=f"{begin}\n{table}\n\n{end}": text, document)
+    return document
 
 
 def main(report: Callable[[str], None] = print) -> int:
-    """Measure every goal, print the tables, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=40, help="of each case")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--only", default="", metavar="NAME", help=f"one of: {', '.join(TABLES)}")
-    parser.add_argument("--markdown", action="store_true", help="tables of Markdown")
+    """Measure, print the tables, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=40, help="of each case (40)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
+    parser.add_argument("--only", default="", metavar="NAME", help=f"tables whose name begins so: {', '.join(TABLES)}")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also put the tables into this document")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured")
-    given = parser.parse_args()
-    missed, told, began = False, [], time.perf_counter()
-    for name, goals_of in TABLES.items():
-        if given.only not in name:
-            continue
-        goals = list(goals_of())
-        endings = endings_of(list(dict.fromkeys(goal.case for goal in goals)), given.runs, given.workers)
-        rows = [row(goal, endings[goal.case]) for goal in goals]
-        missed = missed or any(cells[5] == "missed" for cells in rows)
-        told += [
-            dict(zip(("number", "what", "measured", "interval", "goal", "said"), cells, strict=False)) for cells in rows
-        ]
-        report(f"\n## {name}\n\n{table(rows, HEAD, markdown=given.markdown)}")
-    report(f"\n{given.runs} runs, {time.perf_counter() - began:.0f} s")
-    if given.json:
-        given.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    options = parser.parse_args()
+    chosen = {name: tell for name, tell in TABLES.items() if name.startswith(options.only)}
+    if not chosen:
+        parser.error(f"no table's name begins with {options.only!r}; there are {', '.join(TABLES)}")
+    tables, plain, missed = {}, {}, False
+    for name, tell in chosen.items():
+        begun = time.perf_counter()
+        told = tell(options)
+        missed, plain[name], tables[name] = missed or told.missed, told.plain, told.text(markdown=True)
+        report(f"\n{name} ({options.runs} runs, {time.perf_counter() - begun:.0f} s)\n\n{told.text(markdown=False)}")
+    if options.markdown:
+        document = options.markdown.read_text(encoding="utf-8")
+        options.markdown.write_text(written(document, tables), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(plain, indent=1, default=str), encoding="utf-8")
     return 1 if missed else 0
 
 

@@ -39,12 +39,14 @@ Counts = NDArray[np.int64]
 class Arm:
     """What is true of one version: rates of failures and of wrong answers, and its latencies.
 
-    All latencies are `slow` times the healthy ones; those above p90 are stretched until p99 is `tail` times as long.
+    All latencies are `slow` times the healthy ones.  Two ways to a longer p99 with the same median: all of the
+    distribution gets `wide` until p99 is that many times as long, or only what is above p90, the `tail`.
     """
 
     errors: float = 0.02
     wrong: float = 0.10
     slow: float = 1.0
+    wide: float = 1.0
     tail: float = 1.0
 
 
@@ -73,13 +75,17 @@ class Labelling:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What happens, by stretches; *name* and a seed give the same recording always."""
+    """What happens, by stretches; *name* and a seed give the same recording always.
+
+    `about` names what is of interest: errors (always counted), latency, accuracy (counted only then).
+    """
 
     name: str
     spans: tuple[Span, ...]
     tick: int = 100
-    labels: Labelling | None = None
-    latencies: bool = False
+    about: tuple[str, ...] = ("errors",)
+    labels: Labelling = Labelling()
+    grid: tuple[float, ...] = LATENCY_GRID
 
     @property
     def requests(self) -> int:
@@ -95,6 +101,7 @@ class Recording:
     """
 
     traffic: Traffic
+    seed: int
     share: NDArray[np.float64]
     stage: Counts
     requests: Counts
@@ -109,9 +116,15 @@ class Recording:
         return np.cumsum(self.requests.sum(axis=1))
 
 
-def steady(name: str, share: float, challenger: Arm, baseline: Arm | None = None, most: int = 100_000) -> Traffic:
-    """Return traffic of *most* requests in which nothing changes; without a *baseline* both arms are the same."""
-    return Traffic(f"{name} {share:g}", (Span(most, share, baseline or challenger, challenger),))
+MOST = 100_000
+"""Requests of a run, unless said."""
+
+
+def steady(
+    name: str, share: float, challenger: Arm, baseline: Arm | None = None, about: tuple[str, ...] = ("errors",)
+) -> Traffic:
+    """Return traffic in which nothing changes; without a *baseline* both arms are the same."""
+    return Traffic(f"{name}, {100 * share:g} %", (Span(MOST, share, baseline or challenger, challenger),), about=about)
 
 
 def peeked(traffic: Traffic, tick: int) -> Traffic:
@@ -120,16 +133,17 @@ def peeked(traffic: Traffic, tick: int) -> Traffic:
 
 
 @lru_cache
-def buckets(slow: float, tail: float, grid: tuple[float, ...]) -> NDArray[np.float64]:
+def buckets(arm: Arm, grid: tuple[float, ...]) -> NDArray[np.float64]:
     """Return the chance of each bucket of *grid* for such a version."""
-    edges = np.asarray(grid) / slow
-    power = np.log(tail * P99 / P90) / np.log(P99 / P90)
+    edges = np.asarray(grid) / arm.slow
+    power = np.log(arm.tail * P99 / P90) / np.log(P99 / P90)
     edges = np.where(edges > P90, P90 * (edges / P90) ** (1 / power), edges)
-    below = np.concatenate(([0.0], ndtr(np.log(edges / MEDIAN) / DEVIATION), [1.0]))
-    return np.diff(below)
+    deviation = DEVIATION * np.log(arm.wide * P99 / MEDIAN) / np.log(P99 / MEDIAN)
+    return np.diff(np.concatenate(([0.0], ndtr(np.log(edges / MEDIAN) / deviation), [1.0])))
 
 
-def record(traffic: Traffic, seed: int, grid: tuple[float, ...] = LATENCY_GRID) -> Recording:
+@lru_cache(maxsize=2)
+def record(traffic: Traffic, seed: int) -> Recording:
     """Draw the run *seed* of *traffic*."""
     chance = np.random.default_rng((crc32(traffic.name.encode()), seed))
     spans = [span for span in traffic.spans for _ in range(span.requests // traffic.tick)]
@@ -140,13 +154,13 @@ def record(traffic: Traffic, seed: int, grid: tuple[float, ...] = LATENCY_GRID) 
     arms = [(span.baseline, span.challenger) for span in spans]
     failures = chance.binomial(requests, [[arm.errors for arm in pair] for pair in arms])
     latencies = None
-    if traffic.latencies:
-        chances = np.array([[buckets(arm.slow, arm.tail, grid) for arm in pair] for pair in arms])
+    if "latency" in traffic.about:
+        chances = np.array([[buckets(arm, traffic.grid) for arm in pair] for pair in arms])
         latencies = chance.multinomial(requests, chances)
     labels = wrong = None
-    if traffic.labels:
+    if "accuracy" in traffic.about:
         labels, wrong = _labels(chance, traffic, requests, stage, [[arm.wrong for arm in pair] for pair in arms])
-    return Recording(traffic, share, stage, requests, failures, latencies, labels, wrong)
+    return Recording(traffic, seed, share, stage, requests, failures, latencies, labels, wrong)
 
 
 def _labels(
@@ -154,7 +168,6 @@ def _labels(
 ) -> tuple[Counts, Counts]:
     """Return the labels, and the wrong ones of them, by tick of arrival; what arrives after the end is not there."""
     labelling = traffic.labels
-    assert labelling is not None
     labelled = chance.binomial(requests, labelling.part)
     wrong = chance.binomial(labelled, rates)
     sooner = labelling.delay if labelling.wrong_delay is None else labelling.wrong_delay
@@ -165,14 +178,10 @@ def _labels(
 
 def _arrived(chance: np.random.Generator, served: Counts, stage: Counts, delay: float, spread: bool) -> Counts:
     ticks, stages = len(served), int(stage[-1]) + 1
+    when = np.repeat(np.arange(ticks), served.sum(axis=1))
+    arm = np.concatenate([np.repeat((0, 1), pair) for pair in served])
+    lags = chance.exponential(delay, len(when)).astype(int) if spread else np.full(len(when), round(delay))
+    here = when + lags < ticks
     at = np.zeros((ticks, stages, 2), dtype=np.int64)
-    if not spread:
-        lag = round(delay)
-        for tick in range(ticks - lag):
-            at[tick + lag, stage[tick]] += served[tick]
-        return at
-    for tick in range(ticks):
-        for arm in (0, 1):
-            lags = tick + chance.exponential(delay, served[tick, arm]).astype(int)
-            at[:, stage[tick], arm] += np.bincount(lags[lags < ticks], minlength=ticks)
+    np.add.at(at, ((when + lags)[here], stage[when[here]], arm[here]), 1)
     return at
