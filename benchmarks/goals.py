@@ -173,7 +173,7 @@ def middle(endings: Sequence[Ending], verdict: Verdict, quantile: float = 0.5, *
     reached = [(e.exposed if exposed else e.requests) if e.verdict is verdict else inf for e in endings]
     sizes, runs = sorted(reached), len(endings)
     low, high = (int(binom.ppf(p, runs, quantile)) for p in (0.025, 0.975))
-    limits = sizes[max(0, low - 1)], sizes[high] if high < runs else inf
+    limits = sizes[low - 1] if low else 0.0, sizes[high] if high < runs else inf
     return Measured(sizes[ceil(quantile * runs) - 1], *limits)
 
 
