@@ -1,0 +1,213 @@
+"""Evidence about the mean of bounded values of one and the same request, that may be looked at after every batch.
+
+What two versions answer to the same request makes one value: who of them was right (-1, 0, 1), whether they decided
+differently (0, 1), how far apart their scores are.  A player bets against "the mean is at most m": he puts a part f of
+his money on an asset worth (x - low) / (m - low), whose expectation is at most 1 as long as that is true, and keeps the
+rest (Waudby-Smith and Ramdas, *Estimating means of bounded random variables by betting*, arXiv 2010.09686).  No other
+bet against a mean does better than some bet of this form.  For x of -1, 0, 1 and m = 0 it is McNemar's test as a
+sequential likelihood ratio: values of 0 change nothing.
+
+The trade-off: f is not learned; many of them play and their money is averaged.  Then all evidence, for every null and
+both directions, is a function of three sums, so the state is three numbers, cost does not grow with the requests seen,
+and neither the order of values nor their division into batches matters.  For values of -1, 0 and 1 the sums say all
+there is.  For others they give a lower bound of the money (Fan, Grama and Liu, *Exponential inequalities for
+martingales with applications*, EJP 2015), which is as valid and, for small bets, hardly less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, inf, log
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelcd.domain.eprocess import log_sum
+
+Floats = NDArray[np.float64]
+
+BETS: Floats = ((np.arange(16) + 0.5) / 16) ** 2
+"""The parts of their money that the players bet: from 0.1 % to 94 %, denser where effects are small."""
+
+AT_ONCE = 0.75
+"""The part of the money that plays from the first value on; the rest enters at the late starts."""
+
+FIRST_LATE = 500
+"""The number of values at which the first late start opens; each further one opens at twice as many."""
+
+REGRET = 1.5
+"""How far, in nats, the average of the bets is usually behind the best of them."""
+
+UNLUCKY = 2.5
+"""Nine of ten need at most so many times the median (judge, 4.6)."""
+
+
+class Sums(NamedTuple):
+    """How many values there were, their sum, and the sum of their squares."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, other: Sums) -> Sums:
+        """Add the values of *other*."""
+        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
+
+    def minus(self, earlier: Sums) -> Sums:
+        """Take away the values of *earlier*."""
+        return Sums(self.n - earlier.n, self.total - earlier.total, self.squares - earlier.squares)
+
+    @property
+    def mean(self) -> float:
+        """The mean; 0 of nothing."""
+        return self.total / self.n if self.n else 0.0
+
+
+NOTHING = Sums()
+
+
+class Span(NamedTuple):
+    """Where values lie: from `low` to `high`, and whether all of them are -1, 0 or 1 (`whole`)."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+
+SIGNED = Span(-1.0, 1.0, True)
+RATE = Span(0.0, 1.0, True)
+BOUNDED = Span(-1.0, 1.0)
+
+
+def summed(values: Floats) -> Sums:
+    """Return the sums of *values*."""
+    return Sums(len(values), float(values.sum()), float((values * values).sum()))
+
+
+def log_wealths(sums: Sums, span: Span, mean: float, *, above: bool) -> Floats:
+    """Return the logarithm of what each of `BETS` has made of 1 against "the true mean is at most *mean*".
+
+    With *above* false it is against "at least *mean*".  Under the null the exponential of each has an expectation of
+    at most 1 (exact for whole values, a lower bound otherwise).  *mean* lies strictly inside *span*.
+    """
+    if not above:
+        return log_wealths(
+            Sums(sums.n, -sums.total, sums.squares),
+            Span(-span.high, -span.low, span.whole),
+            -mean,
+            above=True,
+        )
+    n, total, squares = sums
+    room = mean - span.low
+    if span.whole:
+        up, down = (squares + total) / 2, (squares - total) / 2
+        wealths = up * np.log1p(BETS * ((1 - mean) / room)) + (n - up - down) * np.log1p(BETS * (-mean / room))
+        return wealths + down * np.log1p(BETS * (max(-1 - mean, -room) / room))
+    drift, spread = (total - n * mean) / room, (squares - 2 * mean * total + n * mean * mean) / room**2
+    return BETS * drift + (np.log1p(-BETS) + BETS) * max(spread, 0.0)
+
+
+def log_odds(sums: Sums, span: Span, mean: float, *, above: bool) -> float:
+    """Return the evidence against "the true mean is at most *mean*" (*above* false: at least), all bets averaged."""
+    return log_total(log_wealths(sums, span, mean, above=above)) - log(len(BETS))
+
+
+def needs(sums: Sums, span: Span, mean: float, bar: float, *, above: bool, usual: Sums) -> int | None:
+    """Return about how many more values bring the evidence to *bar* (a logarithm) if they go on like *sums*.
+
+    *usual* is added to what was seen, so that a forecast is possible before any data and does not jump.  A median;
+    None when values like these never would.
+    """
+    if log_odds(sums, span, mean, above=above) >= bar:
+        return 0
+    likely = sums.plus(usual)
+    pace = float(log_wealths(likely, span, mean, above=above).max()) / likely.n
+    ahead = float(log_wealths(sums, span, mean, above=above).max())
+    return max(1, ceil((bar + REGRET - ahead) / pace)) if pace > 1e-9 else None
+
+
+def interval(sums: Sums, span: Span, level: float) -> tuple[float, float]:
+    """Return limits for the true mean that hold at all times together with confidence 1 - *level*.
+
+    They are the means that the bets have not refuted, half of *level* on each side: exact, not asymptotic.
+    """
+    return (
+        _limit(sums, span, log(2 / level)),
+        -_limit(Sums(sums.n, -sums.total, sums.squares), Span(-span.high, -span.low, span.whole), log(2 / level)),
+    )
+
+
+def _limit(sums: Sums, span: Span, bar: float) -> float:
+    """Return the highest mean below the estimate that is refuted; what is below it, the true wealth refutes, too."""
+    room = sums.mean - span.low
+
+    def refuted(distance: float) -> bool:
+        mean = sums.mean - distance
+        return span.low < mean < span.high and log_odds(sums, span, mean, above=True) >= bar
+
+    distances = [room * 2.0**-k for k in range(24, 0, -1)] + [room * (1 - 2.0**-k) for k in range(2, 25)]
+    near, far = 0.0, next((distance for distance in distances if refuted(distance)), 0.0)
+    if not far:
+        return span.low
+    for _ in range(30):
+        middle = (near + far) / 2
+        near, far = (near, middle) if refuted(middle) else (middle, far)
+    return sums.mean - far
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was seen of one value: everything (`seen`), and how much of it lay before each late start (`starts`).
+
+    A late start is a player who begins with a part of the money when twice as much was seen as at the start before:
+    what was good for long and then breaks is not protected by what the early bets lost.
+    """
+
+    seen: Sums = NOTHING
+    starts: tuple[Sums, ...] = ()
+
+    def after(self, sums: Sums, *, late: bool) -> Tally:
+        """Add one batch, after opening the late starts that are due (none without *late*)."""
+        due = late and self.seen.n >= FIRST_LATE * 2 ** len(self.starts)
+        return replace(self, seen=self.seen.plus(sums), starts=(*self.starts, self.seen) if due else self.starts)
+
+    def stretches(self) -> list[tuple[float, Sums]]:
+        """Return, per start, the part of the money that began there and what was seen since."""
+        late = [(_late(k), self.seen.minus(start)) for k, start in enumerate(self.starts)]
+        return [(AT_ONCE, self.seen), *late]
+
+    def evidence(self, span: Span, mean: float, *, above: bool) -> tuple[float, Sums]:
+        """Return the evidence (a logarithm) against "at most *mean*", and what was seen since the leading start.
+
+        Money of late starts that have not opened lies idle and counts as it is.
+        """
+        played = [(log(part) + log_odds(since, span, mean, above=above), since) for part, since in self.stretches()]
+        idle = 1 - AT_ONCE - sum(_late(k) for k in range(len(self.starts)))
+        total = log_sum([odds for odds, _ in played] + ([log(idle)] if idle > 0 else []))
+        return total, max(played, key=lambda pair: pair[0])[1]
+
+    def to_plain(self) -> list[Any]:
+        """Return JSON values."""
+        return [list(self.seen), *(list(start) for start in self.starts)]
+
+    @classmethod
+    def from_plain(cls, plain: Sequence[Sequence[Any]]) -> Tally:
+        """Read what `to_plain` wrote."""
+        return cls(Sums(*plain[0]), tuple(Sums(*start) for start in plain[1:]))
+
+
+def _late(start: int) -> float:
+    return (1 - AT_ONCE) / ((start + 1) * (start + 2))
+
+
+def log_total(logs: Floats) -> float:
+    """Return the logarithm of the sum of exponentials of an array."""
+    top = float(logs.max())
+    return top + log(float(np.exp(logs - top).sum()))
+
+
+def log_mean(logs: Sequence[float]) -> float:
+    """Return the logarithm of the mean of exponentials; of nothing it is minus infinity."""
+    return log_sum(logs) - log(len(logs)) if logs else -inf
