@@ -17,8 +17,8 @@ martingales with applications*, EJP 2015), which is as valid and, for small bets
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil, inf, log
+from dataclasses import dataclass
+from math import ceil, inf, log, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,11 +31,11 @@ Floats = NDArray[np.float64]
 BETS: Floats = ((np.arange(16) + 0.5) / 16) ** 2
 """The parts of their money that the players bet: from 0.1 % to 94 %, denser where effects are small."""
 
-AT_ONCE = 0.75
+AT_ONCE = 2 / 3
 """The part of the money that plays from the first value on; the rest enters at the late starts."""
 
-FIRST_LATE = 500
-"""The number of values at which the first late start opens; each further one opens at twice as many."""
+PACE = 500
+"""A late start opens with each so many values."""
 
 REGRET = 1.5
 """How far, in nats, the average of the bets is usually behind the best of them."""
@@ -161,32 +161,34 @@ def _limit(sums: Sums, span: Span, bar: float) -> float:
 class Tally:
     """What was seen of one value: everything (`seen`), and how much of it lay before each late start (`starts`).
 
-    A late start is a player who begins with a part of the money when twice as much was seen as at the start before:
-    what was good for long and then breaks is not protected by what the early bets lost.
+    A late start is a player who begins with a part of the money when others have long been playing: what was good for
+    long and then breaks is not protected by what the early bets lost.  Of the older ones ever fewer are kept (one per
+    doubling of age); who is sent off leaves his money behind, which can only make the evidence smaller.
     """
 
     seen: Sums = NOTHING
     starts: tuple[Sums, ...] = ()
 
     def after(self, sums: Sums, *, late: bool) -> Tally:
-        """Add one batch, after opening the late starts that are due (none without *late*)."""
-        due = late and self.seen.n >= FIRST_LATE * 2 ** len(self.starts)
-        return replace(self, seen=self.seen.plus(sums), starts=(*self.starts, self.seen) if due else self.starts)
-
-    def stretches(self) -> list[tuple[float, Sums]]:
-        """Return, per start, the part of the money that began there and what was seen since."""
-        late = [(_late(k), self.seen.minus(start)) for k, start in enumerate(self.starts)]
-        return [(AT_ONCE, self.seen), *late]
+        """Add one batch, after opening the late start that is due (none without *late*)."""
+        now, starts = _number(self.seen), self.starts
+        if late and now > (_number(starts[-1]) if starts else 0):
+            # The start of number k stays for twice as long as the largest power of two that divides k.
+            kept = (start for start in starts if now - _number(start) <= 2 * (_number(start) & -_number(start)))
+            starts = (*kept, self.seen)
+        return Tally(self.seen.plus(sums), starts)
 
     def evidence(self, span: Span, mean: float, *, above: bool) -> tuple[float, Sums]:
         """Return the evidence (a logarithm) against "at most *mean*", and what was seen since the leading start.
 
-        Money of late starts that have not opened lies idle and counts as it is.
+        Money of starts that are still to come lies idle and counts as it is.
         """
-        played = [(log(part) + log_odds(since, span, mean, above=above), since) for part, since in self.stretches()]
-        idle = 1 - AT_ONCE - sum(_late(k) for k in range(len(self.starts)))
-        total = log_sum([odds for odds, _ in played] + ([log(idle)] if idle > 0 else []))
-        return total, max(played, key=lambda pair: pair[0])[1]
+        stretches = [(AT_ONCE, self.seen)]
+        for start in self.starts:
+            stretches.append((_idle(_number(start) - 1) - _idle(_number(start)), self.seen.minus(start)))
+        played = [(log(part) + log_odds(since, span, mean, above=above), since) for part, since in stretches]
+        idle = _idle(_number(self.starts[-1]) if self.starts else 0)
+        return log_sum([odds for odds, _ in played] + [log(idle)]), max(played, key=lambda pair: pair[0])[1]
 
     def to_plain(self) -> list[Any]:
         """Return JSON values."""
@@ -198,8 +200,14 @@ class Tally:
         return cls(Sums(*plain[0]), tuple(Sums(*start) for start in plain[1:]))
 
 
-def _late(start: int) -> float:
-    return (1 - AT_ONCE) / ((start + 1) * (start + 2))
+def _number(seen: Sums) -> int:
+    """Return the number of the late start that is due when so much was seen; 0 before the first."""
+    return seen.n // PACE
+
+
+def _idle(number: int) -> float:
+    """Return the money that is left for the starts after *number*; what it falls by is the stake of a start."""
+    return (1 - AT_ONCE) / sqrt(1 + number)
 
 
 def log_total(logs: Floats) -> float:

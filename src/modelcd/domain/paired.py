@@ -405,7 +405,8 @@ def _untrusted(state: Paired) -> list[Finding]:
             f"labels do not come to all pairs alike ({where}), so they cannot say who is right more often; "
             "count labels only after a delay that is the same for all, or label a random part"
         )
-        evidence = {"check": True, "odds": _odds(odds), "served": list(served), "labelled": list(labelled)}
+        counts = {"served": [round(k) for k in served], "labelled": [round(k) for k in labelled]}
+        evidence = {"check": True, "odds": _odds(odds), **counts}
         found.append(Finding("labels", Verdict.ERROR, reason, evidence))
     return found
 
