@@ -260,6 +260,33 @@ def test_a_champion_that_is_off_as_well_keeps_the_blame_from_the_challenger() ->
     assert "the champion is off by more than is tolerated, too" in judged.reason
 
 
+def test_a_challenger_too_sure_of_itself_is_found_in_bands_only() -> None:
+    """Half of its scores are too high, half are too low: on the whole it is right."""
+    policy = Pairing(1, 2, success=None, calibration=0.05)
+    both = [probabilities(0.3, 0.1, 0.3, 20), probabilities(0.7, 0.9, 0.7, 20)] * 200
+    judged = finding(fed(replace(policy, bands=(0.5,)), *both))
+
+    assert finding(fed(policy, *both)).verdict is Verdict.PASS
+    assert judged.verdict is Verdict.FAIL
+    assert judged.reason.startswith("scores 0 to 0.5: labels 0.2 above (4,000), 0.5 to 1: labels 0.2 below (4,000): ")
+
+
+def test_what_broke_on_the_way_is_told_as_what_it_is_lately() -> None:
+    state = fed(POLICY, *[batch(2, 2, 96)] * 200, *[batch(8, 2, 90)] * 15)
+    judged = finding(state)
+
+    assert judged.verdict is Verdict.FAIL
+    assert "only the champion right 520 times, only the challenger 430): worse in the last 1,5" in judged.reason
+
+
+def test_a_band_without_labels_keeps_the_calibration_open() -> None:
+    policy = Pairing(1, 2, success=None, calibration=0.05, bands=(0.2, 0.5))
+    judged = finding(fed(policy, probabilities(0.3, 0.3, 0.3), probabilities(0.7, 0.7, 0.7)))
+
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.reason.startswith("scores 0 to 0.2 has no label yet: ")
+
+
 def test_labels_that_are_not_known_leave_calibration_open() -> None:
     policy = Pairing(1, 2, calibration=0.05)
     judged = finding(fed(policy, *[batch(0, 0, 1000)] * 5))
@@ -291,8 +318,8 @@ def test_values_that_were_not_declared_are_pooled_and_need_no_certificate() -> N
     judged = finding(state)
 
     assert judged.verdict is Verdict.PASS
-    assert told(state, "slices").evidence["slices"][-1]["n"] == 10
-    assert "each of 2 slices of carrier: no worse by 10 points (95 %)" in judged.reason
+    assert told(state, "slices").evidence["parts"][-1]["n"] == 10
+    assert "carrier, each of 2 parts: no worse by 10 points (95 %)" in judged.reason
 
 
 def test_pooled_values_can_fail() -> None:
@@ -465,6 +492,9 @@ def test_labels_of_classes_are_no_probabilities() -> None:
         {"calibration": 0.1, "high": 100.0},
         {"low": 1.0},
         {"alpha": 0.0},
+        {"bands": (0.5, 0.5)},
+        {"bands": (0.0, 0.5)},
+        {"bands": tuple(k / 10 for k in range(1, 9))},
         {"column": "carrier"},
         {"column": "carrier", "values": ("AA", "AA")},
         {"column": "carrier", "values": (OTHER,)},
@@ -485,6 +515,7 @@ FULL = Pairing(
     disagreement=0.2,
     shift=0.1,
     calibration=0.1,
+    bands=(0.25, 0.5, 0.75),
     column="carrier",
     values=("AA", "UA", "DL", "B6", "WN", "EV", "MQ", "US"),
 )

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, exp, inf, log
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ from modelcd.domain.means import (
 )
 from modelcd.domain.pairs import OTHER, SELECTIONS, Batch, Pairing, Reading, differing, kinds, read, selection
 from modelcd.domain.plain import from_plain, to_plain
-from modelcd.domain.telling import ratio, said, seen, seen_slices
+from modelcd.domain.telling import ratio, said, seen, seen_parts
 from modelcd.domain.verdict import Finding, Verdict
 
 USUAL_N = 50
@@ -55,7 +56,7 @@ class Part(NamedTuple):
 
     Evidence against the challenger is evidence that it is above `null` (with `both`: or below -`null`), a certificate
     that it is below `tolerance` (and above minus it).  `required` certificates are needed for a pass; a part without
-    tolerance is reported only.
+    tolerance is reported only.  `place` counts the parts of one check.
     """
 
     check: str
@@ -66,6 +67,7 @@ class Part(NamedTuple):
     both: bool = False
     late: bool = True
     required: bool = True
+    place: int = 0
 
     def certificates(self, tally: Tally) -> list[float]:
         """Return the logarithms of the evidence that the mean is within the tolerance, per direction."""
@@ -73,15 +75,12 @@ class Part(NamedTuple):
         upper = log_odds(tally.seen, self.span, self.tolerance, above=False)
         return [upper, log_odds(tally.seen, self.span, -self.tolerance, above=True)] if self.both else [upper]
 
-    def against(self, tally: Tally) -> float:
-        """Return the evidence (a logarithm) that the challenger is worse or beyond the tolerance."""
-        up = tally.evidence(self.span, self.null, above=True)[0]
-        return log_mean([up, tally.evidence(self.span, -self.null, above=False)[0]]) if self.both else up
-
-    def exceeds(self, tally: Tally) -> bool:
-        """Say whether what was seen since the leading start is at least the tolerance."""
-        assert self.tolerance is not None
-        return self.null > 0 or tally.evidence(self.span, self.null, above=True)[1].mean >= self.tolerance - 1e-12
+    def against(self, tally: Tally) -> tuple[float, Sums]:
+        """Return the evidence (a logarithm) that the mean is beyond `null`, and what was seen since it began."""
+        sides = [tally.evidence(self.span, self.null, above=True)]
+        if self.both:
+            sides.append(tally.evidence(self.span, -self.null, above=False))
+        return log_mean([odds for odds, _ in sides]), max(sides)[1]
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ class Paired:
 
     `tallies` and `granted` belong to `parts(policy)`, one each.  `served` and `labelled` sum up decisions: +1 where
     only the challenger says yes, -1 where only the champion does.  `champion_bad` labelled answers of the champion were
-    wrong, `champion_off` sums up label minus score of it.  `selection` is the wealth of bets (logarithms) that labels
-    come to some pairs rather than to others, `foreign` the versions of the last batch when they were others.
+    wrong, `champion_off` sums up its label minus score per band.  `selection` is the wealth (logarithms)
+    of bets that labels come to some pairs rather than to others, `foreign` the versions of the last batch if others.
     """
 
     policy: Pairing
@@ -100,7 +99,7 @@ class Paired:
     served: Sums = NOTHING
     labelled: Sums = NOTHING
     champion_bad: int = 0
-    champion_off: Sums = NOTHING
+    champion_off: tuple[Sums, ...] = (NOTHING,)
     selection: tuple[float, ...] = (0.0,) * (2 * len(SELECTIONS))
     foreign: tuple[int, int] | None = None
 
@@ -113,7 +112,7 @@ class Paired:
             "served": list(self.served),
             "labelled": list(self.labelled),
             "champion_bad": self.champion_bad,
-            "champion_off": list(self.champion_off),
+            "champion_off": [list(band) for band in self.champion_off],
             "selection": list(self.selection),
             "foreign": list(self.foreign) if self.foreign else None,
         }
@@ -129,7 +128,7 @@ class Paired:
             served=Sums(*plain["served"]),
             labelled=Sums(*plain["labelled"]),
             champion_bad=plain["champion_bad"],
-            champion_off=Sums(*plain["champion_off"]),
+            champion_off=tuple(Sums(*band) for band in plain["champion_off"]),
             selection=tuple(plain["selection"]),
             foreign=(foreign[0], foreign[1]) if foreign else None,
         )
@@ -147,16 +146,21 @@ def parts(policy: Pairing) -> tuple[Part, ...]:
         found.append(Part("shift", "shift", BOUNDED, shift or 0.0, shift, both=True))
     if policy.probabilities:
         off = policy.calibration
-        found.append(Part("calibration", "calibration", BOUNDED, off or 0.0, off, both=True))
-    for value in policy.slices:
-        found.append(Part("slices", value, SIGNED, 0.0, policy.slice_margin, late=False, required=value != OTHER))
+        edges = (0, *policy.bands, 1)
+        for k, (low, high) in enumerate(pairwise(edges)):
+            name, late = f"{low:g} to {high:g}", not policy.bands
+            found.append(Part("calibration", name, BOUNDED, off or 0.0, off, both=True, late=late, place=k))
+    for k, value in enumerate(policy.slices):
+        required, margin = value != OTHER, policy.slice_margin
+        found.append(Part("slices", value, SIGNED, 0.0, margin, late=False, required=required, place=k))
     return tuple(found)
 
 
 def start(policy: Pairing) -> Paired:
     """Return a judge that has seen nothing."""
     watched = parts(policy)
-    return Paired(policy, (Tally(),) * len(watched), tuple((False,) * (1 + part.both) for part in watched))
+    granted = tuple((False,) * (1 + part.both) for part in watched)
+    return Paired(policy, (Tally(),) * len(watched), granted, champion_off=(NOTHING,) * (len(policy.bands) + 1))
 
 
 def update(state: Paired, batch: Batch) -> Paired:
@@ -187,7 +191,7 @@ def update(state: Paired, batch: Batch) -> Paired:
         served=served,
         labelled=state.labelled.plus(reading.labelled),
         champion_bad=state.champion_bad + reading.champion_bad,
-        champion_off=state.champion_off.plus(reading.champion_off),
+        champion_off=tuple(map(Sums.plus, state.champion_off, reading.champion_off)),
         selection=wealth,
     )
 
@@ -203,7 +207,7 @@ def _gained(part: Part, reading: Reading) -> Sums:
         case "shift":
             return reading.shifts
         case _:
-            return reading.off
+            return reading.off[part.place]
 
 
 def _granted(part: Part, tally: Tally, sides: tuple[bool, ...], bar: float) -> tuple[bool, ...]:
@@ -252,30 +256,34 @@ def evidence(state: Paired) -> tuple[list[float], list[float]]:
             shares.append(-inf)
             counted.append(-inf)
             continue
-        share = part.against(tally) - log(len(set(checks))) - log(checks.count(part.check))
+        odds, since = part.against(tally)
+        share = odds - log(len(set(checks))) - log(checks.count(part.check))
+        # Where the null is the tolerance itself, evidence against it needs no second look at the estimate.
+        tolerated = part.null < part.tolerance and since.mean < part.tolerance - 1e-12
         shares.append(share)
-        counted.append(share if part.exceeds(tally) and not surroundings(state, part, tally) else -inf)
+        counted.append(-inf if tolerated or surroundings(state, part, since) else share)
     return shares, counted
 
 
-def surroundings(state: Paired, part: Part, tally: Tally) -> bool:
+def surroundings(state: Paired, part: Part, since: Sums) -> bool:
     """Say whether the champion is off by more than the tolerance, in the same direction: nobody's fault."""
     if part.check != "calibration" or part.tolerance is None:
         return False
-    return abs(state.champion_off.mean) > part.tolerance and state.champion_off.mean * tally.seen.mean > 0
+    off = state.champion_off[part.place].mean
+    return abs(off) > part.tolerance and off * since.mean > 0
 
 
 def _finding(state: Paired, numbers: Sequence[int], shares: Sequence[float], blamed: Sequence[bool]) -> Finding:
     policy, part = state.policy, parts(state.policy)[numbers[0]]
     told = [_told(state, number, shares[number], blamed=blamed[number]) for number in numbers]
-    own = told[0]
-    if part.check == "slices":
-        own = _slices_together(state, told, log_sum([shares[k] for k in numbers]))
+    whole = part.check != "slices" and len(told) == 1
+    own = told[0] if whole else _together(part, told, log_sum([shares[k] for k in numbers]))
     if any(blamed[k] for k in numbers):
         verdict = Verdict.FAIL
     else:
         verdict = Verdict.PASS if own["decides"] and own["certified"] else Verdict.INCONCLUSIVE
-    counted = seen_slices(policy, verdict, told) if part.check == "slices" else seen(part.check, own)
+    title = policy.column if part.check == "slices" else "scores"
+    counted = seen(part.check, own) if whole else seen_parts(title, verdict, told)
     return Finding(part.check, verdict, f"{counted}: {said(policy, part.check, verdict, own)}", own)
 
 
@@ -287,12 +295,16 @@ def _told(state: Paired, number: int, share: float, *, blamed: bool) -> dict[str
     limits = interval(seen, part.span, policy.alpha) if seen.n else None
     decides = part.tolerance is not None
     more = _needs(part, tally, state.granted[number], bar) if decides else None
+    since = part.against(tally)[1] if decides else seen
     evidence: dict[str, Any] = {
         "n": seen.n,
         "excess": unit * seen.mean if seen.n else None,
+        "since": {"n": since.n, "excess": unit * since.mean},
         "interval": (unit * limits[0], unit * limits[1]) if limits else None,
         "odds": _odds(share) if decides else None,
         "bar": 1 / policy.alpha,
+        "part": part.name,
+        "required": part.required,
         "blamed": blamed,
         "decides": decides,
         "certified": all(state.granted[number]),
@@ -303,7 +315,7 @@ def _told(state: Paired, number: int, share: float, *, blamed: bool) -> dict[str
         "unit": "requests" if part.check in ("disagreement", "shift") else "labels",
         "tolerance": unit * part.tolerance if part.tolerance is not None else None,
     }
-    return evidence | _counts(state, part, seen) | ({"surroundings": True} if surroundings(state, part, tally) else {})
+    return evidence | _counts(state, part, seen) | ({"surroundings": True} if surroundings(state, part, since) else {})
 
 
 def _needs(part: Part, tally: Tally, granted: Sequence[bool], bar: float) -> int | None:
@@ -330,7 +342,7 @@ def _usual(part: Part) -> Sums:
 def _counts(state: Paired, part: Part, seen: Sums) -> dict[str, Any]:
     lost, won = (seen.squares + seen.total) / 2, (seen.squares - seen.total) / 2
     if part.check == "slices":
-        return {"slice": part.name, "lost": round(lost), "won": round(won), "required": part.required}
+        return {"lost": round(lost), "won": round(won)}
     if part.check == "disagreement":
         _, new, old = kinds(state.served)
         directed = state.policy.threshold is not None
@@ -342,7 +354,8 @@ def _counts(state: Paired, part: Part, seen: Sums) -> dict[str, Any]:
             "direction_interval": limits,
         }
     if part.check == "calibration":
-        return {"champion_off": state.champion_off.mean if seen.n else None}
+        off = state.champion_off[part.place]
+        return {"champion_off": off.mean if off.n else None}
     if part.check == "shift":
         return {}
     bad = state.champion_bad + round(seen.total)
@@ -359,28 +372,26 @@ def _counts(state: Paired, part: Part, seen: Sums) -> dict[str, Any]:
     }
 
 
-def _slices_together(state: Paired, told: Sequence[Mapping[str, Any]], share: float) -> dict[str, Any]:
-    required = [one for one in told if one["required"]]
-    labels = sum(one["n"] for one in told)
-    # A slice gets its labels at the pace of its part of all labels.
+def _together(part: Part, told: Sequence[Mapping[str, Any]], share: float) -> dict[str, Any]:
+    """Return the evidence of a check that has several parts: its slices, or its bands of scores."""
+    required, labels = [one for one in told if one["required"]], sum(one["n"] for one in told)
+    # A part gets its labels at the pace of its share of all labels.
     more = [one["needs"] and (ceil(one["needs"] * labels / one["n"]) if one["n"] else None) for one in required]
     most = None if None in more else max(count for count in more if count is not None)
     return {
-        "column": state.policy.column,
+        **told[0],
+        "part": None,
         "n": labels,
-        "excess": max((one["excess"] for one in told if one["excess"] is not None), default=None),
+        "excess": max((one["excess"] for one in told if one["n"]), key=abs if part.both else float, default=None),
         "interval": None,
-        "odds": _odds(share),
-        "bar": 1 / state.policy.alpha,
-        "decides": True,
+        "odds": _odds(share) if part.tolerance is not None else None,
+        "blamed": any(one["blamed"] for one in told),
         "certified": all(one["certified"] for one in required),
-        "certificate_odds": min(one["certificate_odds"] for one in required),
-        "certificate_bar": 1 / state.policy.beta,
+        "certificate_odds": min((one["certificate_odds"] for one in required), key=lambda odds: odds or 0.0),
         "needs": most,
         "unlucky": most if most is None else ceil(UNLUCKY * most),
-        "unit": "labels",
-        "tolerance": state.policy.slice_margin,
-        "slices": [dict(one) for one in told],
+        "surroundings": any(one.get("surroundings") for one in told),
+        "parts": [dict(one) for one in told],
     }
 
 

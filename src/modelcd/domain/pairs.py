@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from math import isfinite
 from numbers import Real
 from typing import Any
@@ -22,6 +23,9 @@ from modelcd.domain.means import NOTHING, Floats, Sums, log_total, summed
 
 MOST_SLICES = 20
 """Values of the slicing column that are judged each by itself; the state stays small."""
+
+MOST_BANDS = 8
+"""Bands of scores in which the calibration is judged by itself."""
 
 OTHER = "other"
 """The slice of all values that were not declared."""
@@ -36,7 +40,8 @@ class Pairing:
 
     `success` is the tolerated loss in success, `disagreement` the tolerated part of requests on which decisions differ,
     `shift` how far apart the mean scores may be (in units of the score), `calibration` how far the challenger's mean
-    score may be from the mean label; None asks for nothing.  `column` and `values` name the slices in which success may
+    score may be from the mean label, over all or in each band of scores between the edges `bands`; None asks for
+    nothing.  `column` and `values` name the slices in which success may
     be lower by at most `slice_margin`; other values are pooled, watched, and need no certificate.  Scores lie from
     `low` to `high` and decide "yes" from `threshold` on; with `threshold=None` answers are classes.
     Raises `ValueError` for what cannot be meant.
@@ -48,6 +53,7 @@ class Pairing:
     disagreement: float | None = None
     shift: float | None = None
     calibration: float | None = None
+    bands: tuple[float, ...] = ()
     column: str = ""
     values: tuple[str, ...] = ()
     slice_margin: float = 0.05
@@ -59,6 +65,7 @@ class Pairing:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "bands", tuple(self.bands))
         for name in (f.name for f in fields(self) if f.type in ("float", "float | None")):
             given = getattr(self, name)
             if given is not None and (isinstance(given, bool) or not isinstance(given, Real) or not isfinite(given)):
@@ -78,6 +85,9 @@ class Pairing:
             raise ValueError("classes have neither a score shift nor a calibration; leave them out or give a threshold")
         if self.calibration is not None and not self.probabilities:
             raise ValueError("calibration is of probabilities: scores must lie from 0 to 1")
+        edges = (0.0, *self.bands, 1.0)
+        if len(edges) > MOST_BANDS + 1 or not all(a < b for a, b in pairwise(edges)):
+            raise ValueError(f"bands are rising edges inside 0 and 1, at most {MOST_BANDS - 1}: (0.2, 0.8)")
         if not (0 < self.alpha < 0.5 and 0 < self.beta < 0.5):
             raise ValueError("alpha and beta are chances between 0 and 0.5")
         self._check_slices()
@@ -142,7 +152,8 @@ class Reading:
     `served` and `labelled` sum up decisions: +1 where only the challenger says yes, -1 where only the champion does
     (for classes +1 wherever they differ).  `shifts` are challenger's minus champion's scores in parts of their range,
     `lost` is +1 where only the champion is right and -1 where only the challenger is, over all and per slice;
-    `champion_bad` answers of the champion were wrong; `off` and `champion_off` are label minus score.
+    `champion_bad` answers of the champion were wrong; `off` and `champion_off` are label minus
+    score, per band of the version's own score.
     """
 
     served: Sums
@@ -151,8 +162,8 @@ class Reading:
     lost: Sums
     slices: Mapping[str, Sums]
     champion_bad: int
-    off: Sums
-    champion_off: Sums
+    off: tuple[Sums, ...]
+    champion_off: tuple[Sums, ...]
 
 
 def read(policy: Pairing, batch: Batch) -> Reading:
@@ -164,13 +175,13 @@ def read(policy: Pairing, batch: Batch) -> Reading:
     new_right = _truths(given.challenger_right, "challenger_right")
     _same_length("labelled", champion=old_answers, champion_right=old_right, challenger_right=new_right)
     lost = old_right - new_right
-    off = champion_off = NOTHING
+    off = champion_off = (NOTHING,) * (len(policy.bands) + 1)
     if len(given.labels):
         if not policy.probabilities:
             raise ValueError("labels are compared with probabilities; these answers are none: leave labels out")
         labels = _truths(given.labels, "labels")
         _same_length("labelled", champion=old_answers, labels=labels)
-        off, champion_off = summed(labels - new_answers), summed(labels - old_answers)
+        off, champion_off = _off(policy, labels, new_answers), _off(policy, labels, old_answers)
     slices = _slices(policy, given.slices, len(lost))
     return Reading(
         served=summed(_directions(policy, old, new)),
@@ -182,6 +193,11 @@ def read(policy: Pairing, batch: Batch) -> Reading:
         off=off,
         champion_off=champion_off,
     )
+
+
+def _off(policy: Pairing, labels: Floats, scores: Floats) -> tuple[Sums, ...]:
+    band = np.searchsorted(policy.bands, scores, side="right")
+    return tuple(summed((labels - scores)[band == k]) for k in range(len(policy.bands) + 1))
 
 
 def differing(directions: Sums) -> Sums:

@@ -44,7 +44,7 @@ def seen(check: str, own: Mapping[str, Any]) -> str:
     if check == "shift":
         return f"scores {_off(value, 'higher', 'lower')} than the champion's on average ({n:,} requests)"
     return (
-        f"labels {_off(value, 'above', 'below')} the challenger's scores on average, "
+        f"labels are {_off(value, 'above', 'below')} the challenger's scores on average, "
         f"{_off(own['champion_off'], 'above', 'below')} the champion's ({n:,} labels)"
     )
 
@@ -53,19 +53,22 @@ def _off(value: float, more: str, less: str) -> str:
     return f"{abs(value):.3g} {more if value >= 0 else less}"
 
 
-def seen_slices(policy: Pairing, verdict: Verdict, told: Sequence[Mapping[str, Any]]) -> str:
-    """Return the slices that the verdict is about."""
+def seen_parts(title: str, verdict: Verdict, told: Sequence[Mapping[str, Any]]) -> str:
+    """Return the slices (or bands of scores) of *title* that the verdict is about."""
     if verdict is Verdict.PASS:
-        return f"each of {len(policy.values)} slices of {policy.column}"
-    wanted = [one for one in told if (one["blamed"] if verdict is Verdict.FAIL else not one["certified"])]
-    named = [
-        f"{one['slice']} {_off(100 * one['excess'], 'points worse', 'points better')} ({one['n']:,} labels)"
-        if one["n"]
-        else f"{one['slice']} has no label yet"
-        for one in wanted
-        if one["required"] or verdict is Verdict.FAIL
-    ]
-    return f"{policy.column} {', '.join(named[:4])}{f' and {len(named) - 4} more' if len(named) > 4 else ''}"
+        return f"{title}, each of {sum(one['required'] for one in told)} parts"
+    failed = verdict is Verdict.FAIL
+    wanted = [one for one in told if (one["blamed"] if failed else one["required"] and not one["certified"])]
+    named = ", ".join(_part(one) for one in wanted[:4])
+    return f"{title} {named}{f' and {len(wanted) - 4} more' if len(wanted) > 4 else ''}"
+
+
+def _part(one: Mapping[str, Any]) -> str:
+    if not one["n"]:
+        return f"{one['part']} has no label yet"
+    if "champion_off" in one:
+        return f"{one['part']}: labels {_off(one['excess'], 'above', 'below')} ({one['n']:,})"
+    return f"{one['part']} {_off(100 * one['excess'], 'points worse', 'points better')} ({one['n']:,} labels)"
 
 
 _PASSED = {
@@ -88,7 +91,7 @@ def said(policy: Pairing, check: str, verdict: Verdict, own: Mapping[str, Any]) 
     if verdict is Verdict.FAIL:
         jointly = "" if odds >= bar else ", reached together with other checks"
         what = "worse" if compared else f"more than the tolerated {tolerated}"
-        return f"{what}; evidence {ratio(odds)}, the bar was {ratio(bar)}{jointly}"
+        return f"{what}{_lately(own)}; evidence {ratio(odds)}, the bar was {ratio(bar)}{jointly}"
     if verdict is Verdict.PASS:
         return _PASSED[check].format(tolerated, f"{100 * (1 - policy.beta):g} %")
     if own.get("surroundings"):
@@ -107,6 +110,14 @@ def said(policy: Pairing, check: str, verdict: Verdict, own: Mapping[str, Any]) 
     if odds >= 0.1 * bar:
         return f"looks worse; evidence {ratio(odds)}, the bar is {ratio(bar)}; {wait}"
     return f"not enough {unit} to say; {wait}"
+
+
+def _lately(own: Mapping[str, Any]) -> str:
+    """Say what the evidence is about where that is not all that was counted: a version that broke on the way."""
+    since, n = own["since"], own["n"]
+    if own.get("parts") or since["n"] > 0.8 * n:
+        return ""
+    return f" in the last {since['n']:,} ({since['excess']:+.3g} on average)"
 
 
 def _tolerated(check: str, tolerance: float) -> str:
