@@ -92,26 +92,44 @@ def log_wealths(sums: Sums, span: Span, mean: float, *, above: bool) -> Floats:
     With *above* false it is against "at least *mean*".  Under the null the exponential of each has an expectation of
     at most 1 (exact for whole values, a lower bound otherwise).  *mean* lies strictly inside *span*.
     """
-    if not above:
-        return log_wealths(
-            Sums(sums.n, -sums.total, sums.squares),
-            Span(-span.high, -span.low, span.whole),
-            -mean,
-            above=True,
-        )
-    n, total, squares = sums
-    room = mean - span.low
-    if span.whole:
-        up, down = (squares + total) / 2, (squares - total) / 2
-        wealths = up * np.log1p(BETS * ((1 - mean) / room)) + (n - up - down) * np.log1p(BETS * (-mean / room))
-        return wealths + down * np.log1p(BETS * (max(-1 - mean, -room) / room))
-    drift, spread = (total - n * mean) / room, (squares - 2 * mean * total + n * mean * mean) / room**2
-    return BETS * drift + (np.log1p(-BETS) + BETS) * max(spread, 0.0)
+    seen, where, edge = (sums, span, mean) if above else (_turned(sums), _mirrored(span), -mean)
+    return np.asarray(_wealths(np.array([seen]), where, np.array([edge]))[0])
 
 
 def log_odds(sums: Sums, span: Span, mean: float, *, above: bool) -> float:
     """Return the evidence against "the true mean is at most *mean*" (*above* false: at least), all bets averaged."""
-    return log_total(log_wealths(sums, span, mean, above=above)) - log(len(BETS))
+    return float(_averaged(log_wealths(sums, span, mean, above=above)))
+
+
+def _wealths(rows: Floats, span: Span, means: Floats) -> Floats:
+    """Return the wealth of each bet (columns) for each row of sums against each mean: one of them, or one per row."""
+    n, total, squares = rows.T[:, :, np.newaxis]
+    mean = means[:, np.newaxis]
+    room = mean - span.low
+    if span.whole:
+        up, down = (squares + total) / 2, (squares - total) / 2
+        # Where -1 cannot be (a rate) its asset is worth nothing; it is never drawn.
+        worst = np.maximum(-1 - mean, -room) / room
+        return np.asarray(
+            up * np.log1p(BETS * ((1 - mean) / room))
+            + (n - up - down) * np.log1p(BETS * (-mean / room))
+            + down * np.log1p(BETS * worst)
+        )
+    drift, spread = (total - n * mean) / room, (squares - 2 * mean * total + n * mean * mean) / room**2
+    return np.asarray(BETS * drift + (np.log1p(-BETS) + BETS) * np.maximum(spread, 0.0))
+
+
+def _averaged(wealths: Floats) -> Floats:
+    top = wealths.max(axis=-1, keepdims=True)
+    return np.asarray(top[..., 0] + np.log(np.exp(wealths - top).mean(axis=-1)))
+
+
+def _turned(sums: Sums) -> Sums:
+    return Sums(sums.n, -sums.total, sums.squares)
+
+
+def _mirrored(span: Span) -> Span:
+    return Span(-span.high, -span.low, span.whole)
 
 
 def needs(sums: Sums, span: Span, mean: float, bar: float, *, above: bool, usual: Sums) -> int | None:
@@ -133,28 +151,26 @@ def interval(sums: Sums, span: Span, level: float) -> tuple[float, float]:
 
     They are the means that the bets have not refuted, half of *level* on each side: exact, not asymptotic.
     """
-    return (
-        _limit(sums, span, log(2 / level)),
-        -_limit(Sums(sums.n, -sums.total, sums.squares), Span(-span.high, -span.low, span.whole), log(2 / level)),
-    )
+    bar = log(2 / level)
+    return _limit(sums, span, bar), -_limit(_turned(sums), _mirrored(span), bar)
 
 
 def _limit(sums: Sums, span: Span, bar: float) -> float:
     """Return the highest mean below the estimate that is refuted; what is below it, the true wealth refutes, too."""
     room = sums.mean - span.low
-
-    def refuted(distance: float) -> bool:
-        mean = sums.mean - distance
-        return span.low < mean < span.high and log_odds(sums, span, mean, above=True) >= bar
-
-    distances = [room * 2.0**-k for k in range(24, 0, -1)] + [room * (1 - 2.0**-k) for k in range(2, 25)]
-    near, far = 0.0, next((distance for distance in distances if refuted(distance)), 0.0)
-    if not far:
-        return span.low
-    for _ in range(30):
-        middle = (near + far) / 2
-        near, far = (near, middle) if refuted(middle) else (middle, far)
-    return sums.mean - far
+    steps = 2.0 ** -np.arange(24, 0, -1)
+    distances = room * np.concatenate([steps, 1 - steps[-2::-1]])
+    near, far = 0.0, 0.0
+    for _ in range(4):
+        means = sums.mean - distances
+        inside = (means > span.low) & (means < span.high)
+        refuted = _averaged(_wealths(np.array([sums]), span, means[inside])) >= bar
+        if not refuted.any():
+            break
+        first = int(refuted.argmax())
+        near, far = float(distances[inside][first - 1]) if first else near, float(distances[inside][first])
+        distances = np.linspace(near, far, 64)[1:]
+    return sums.mean - far if far else span.low
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +199,14 @@ class Tally:
 
         Money of starts that are still to come lies idle and counts as it is.
         """
-        stretches = [(AT_ONCE, self.seen)]
-        for start in self.starts:
-            stretches.append((_idle(_number(start) - 1) - _idle(_number(start)), self.seen.minus(start)))
-        played = [(log(part) + log_odds(since, span, mean, above=above), since) for part, since in stretches]
-        idle = _idle(_number(self.starts[-1]) if self.starts else 0)
-        return log_sum([odds for odds, _ in played] + [log(idle)]), max(played, key=lambda pair: pair[0])[1]
+        numbers = [_number(start) for start in self.starts]
+        stakes = [AT_ONCE, *(_idle(number - 1) - _idle(number) for number in numbers)]
+        since = [self.seen, *(self.seen.minus(start) for start in self.starts)]
+        where, edge = (span, mean) if above else (_mirrored(span), -mean)
+        rows = np.array(since if above else [_turned(sums) for sums in since])
+        odds = np.log(stakes) + _averaged(_wealths(rows, where, np.array([edge])))
+        idle = log(_idle(numbers[-1] if numbers else 0))
+        return log_sum([*map(float, odds), idle]), since[int(odds.argmax())]
 
     def to_plain(self) -> list[Any]:
         """Return JSON values."""

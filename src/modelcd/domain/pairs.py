@@ -21,7 +21,7 @@ import numpy as np
 
 from modelcd.domain.means import NOTHING, Floats, Sums, log_total, summed
 
-MOST_SLICES = 20
+MOST_SLICES = 16
 """Values of the slicing column that are judged each by itself; the state stays small."""
 
 MOST_BANDS = 8
