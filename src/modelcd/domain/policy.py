@@ -142,6 +142,7 @@ class Guard:
         return self._limited(limit, "at least", 0.99)
 
     def _limited(self, limit: float, bound: str, quantile: float) -> Guard:
+        limit = _number(f"guard {self.name}: a limit", limit)
         name = f"{self.name} {bound} {limit:g}"
         return replace(self, name=name, limit=limit, quantile=quantile, margin=0.0, ratios=(), grace=0.0)
 
