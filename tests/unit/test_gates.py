@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from modelcd.domain.gates import METRICS, Holdout, check, roc_auc
+from modelcd.domain.gates import Holdout, check
+from modelcd.domain.metrics import METRICS, roc_auc
 from modelcd.domain.policy import Gate
 from modelcd.domain.verdict import Verdict
 
