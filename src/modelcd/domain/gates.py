@@ -206,7 +206,7 @@ def _limit(gate: Gate, metric: Metric, holdout: Holdout) -> Told:
     if verdict is Verdict.INCONCLUSIVE:
         sure = low if least else high
         said += ", but not for certain; " + _more(evidence["rows_needed"])
-        said += f", or a limit of {_outside(sure, least)}" if _enough(rows, found) and isfinite(sure) else ""
+        said += f"; a limit of {_outside(sure, least)} is certain" if _enough(rows, found) and isfinite(sure) else ""
     told = f"{gate.metric} {_shown(value, gate.limit)} ({_between(evidence['interval'], gate.confidence)})"
     return verdict, f"{told} on {rows:,} rows: {said}", evidence
 
@@ -459,7 +459,7 @@ def _chance(found: Difference, margin: float, *, worse: bool) -> float:
     low, high = -9.0, log10(0.499)
     if excludes(10**low):
         return 10**low
-    for _ in range(25):
+    for _ in range(20):
         middle = (low + high) / 2
         low, high = (low, middle) if excludes(10**middle) else (middle, high)
     return float(10**high)

@@ -172,12 +172,14 @@ def roc_auc(truth: Array, scores: Array) -> float:
 
 def _placements(truth: Array, scores: Array) -> tuple[Floats, Floats]:
     """Return, per positive, the part of negatives below it, and per negative, the part of positives above it."""
-    positive, given = positives(truth), numbers(scores, "scores")
-    above, below = given[positive], given[~positive]
-    low, high = np.sort(below), np.sort(above)
-    of_positives = (np.searchsorted(low, above, "left") + np.searchsorted(low, above, "right")) / (2 * len(low))
-    of_negatives = 1 - (np.searchsorted(high, below, "left") + np.searchsorted(high, below, "right")) / (2 * len(high))
-    return of_positives, of_negatives
+    positive = positives(truth)
+    levels, at = np.unique(numbers(scores, "scores"), return_inverse=True)
+
+    def below(side: NDArray[np.bool_]) -> Floats:
+        there = np.bincount(at, weights=side, minlength=len(levels))
+        return np.asarray((np.cumsum(there) - there / 2)[at] / side.sum())
+
+    return below(~positive)[positive], 1 - below(positive)[~positive]
 
 
 class _Ranked(NamedTuple):

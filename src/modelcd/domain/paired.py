@@ -78,7 +78,9 @@ def difference(metric: Metric, truth: Array, scores: Array, reference: Array | N
     ours = metric.parts(truth, scores)
     theirs = metric.parts(truth, reference) if reference is not None else tuple(np.zeros(len(part)) for part in ours)
     groups = [sign * (mine - other) for mine, other in zip(ours, theirs, strict=True)]
-    return _student(groups, metric.adverse, (metric.most - metric.least) / max(weight, 1), weight)
+    # One row moves a mean over all rows by its part of them, a ranking by its part of its class.
+    part = len(truth) if metric.method is Method.MEANS else max(weight, 1)
+    return _student(groups, metric.adverse, (metric.most - metric.least) / part, weight)
 
 
 # Sums of means.
@@ -192,7 +194,7 @@ def matched(worse: int, better: int, rows: int, sure: float) -> float:
     so corrected.
     """
     z, low, high = NormalDist().inv_cdf(sure), (worse - better) / rows, 1.0
-    for _ in range(50):
+    for _ in range(30):
         middle = (low + high) / 2
         if _score(worse, better, rows, middle) < -z:
             high = middle
@@ -230,7 +232,8 @@ def _of_tables(
     """
     actual, sides, labels = labelled(metric, truth, scores, *([reference] if reference is not None else []))
     places = [np.searchsorted(labels, side) for side in (actual, *sides)]
-    cells, counts = np.unique(np.stack(places), axis=1, return_counts=True)
+    codes, counts = np.unique(np.ravel_multi_index(places, (len(labels),) * len(places)), return_counts=True)
+    cells = np.stack(np.unravel_index(codes, (len(labels),) * len(places)))
     common = int(np.bincount(places[0], minlength=len(labels)).argmax())
     every = np.arange(len(labels))
     other = np.where(every == common, (common + 1) % max(len(labels), 2), common)
