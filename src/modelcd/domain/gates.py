@@ -444,7 +444,8 @@ def _slice(gate: Gate, metric: Metric, holdout: Holdout, rows: Array) -> tuple[f
     if gate.function is None and not all(np.isfinite(metric.function(truth, s)) for s in (challenger, champion)):
         return None
     ours, theirs = _value(metric, truth, challenger), _value(metric, truth, champion)
-    return ours, theirs, difference(metric, truth, challenger, champion)
+    found = difference(metric, truth, challenger, champion)
+    return (ours, theirs, found) if _enough(len(rows), found) else None
 
 
 def _chance(found: Difference, margin: float, *, worse: bool) -> float:
