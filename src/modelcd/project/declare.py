@@ -279,24 +279,27 @@ def _checked_gate(gate: Any) -> Gate:
         raise ProjectError(
             f"gate {gate.metric!r} says no bound", help=f'add one: Gate("{gate.metric}").at_least(0.8), .at_most(…), …'
         )
-    known = _metrics()
-    if gate.function is None and known and gate.metric not in known:
+    # Looked up late: they need numpy, which `import modelcd` should not wait for.
+    from modelcd.domain.gates import unreachable
+    from modelcd.domain.metrics import METRICS, known
+
+    if gate.function is None and known(gate.metric) is None:
         raise ProjectError(
             f"no metric is named {gate.metric!r}",
-            help=nearest(gate.metric, known) + "  (one of your own: Gate(name, function=f))",
+            help=nearest(gate.metric, METRICS) + "  (one of your own: Gate(name, function=f))",
+        )
+    if gate.function is not None and not callable(gate.function):
+        raise ProjectError(f"gate {gate.metric!r}: function is no function", help="function=cost, without calling it")
+    if outside := unreachable(gate):
+        raise ProjectError(
+            f"gate {gate.metric!r}: {outside}", help="write a limit between the two, or take away the gate"
+        )
+    if not 0.5 < gate.confidence < 1:
+        raise ProjectError(
+            f"gate {gate.metric!r}: confidence lies between 0.5 and 1, got {gate.confidence:g}", help="confidence=0.95"
         )
     if gate.bound is Bound.SLICES and not gate.column:
         raise ProjectError(f"gate {gate.metric!r} slices by no column", help='.per_slice("carrier")')
     if gate.margin < 0:
         raise ProjectError(f"gate {gate.metric!r}: a margin is not negative, got {gate.margin:g}", help="margin=0.01")
     return gate
-
-
-def _metrics() -> frozenset[str]:
-    """Return the names of the metrics that gates know.
-
-    Looked up late: the gates need numpy, which `import modelcd` should not wait for.
-    """
-    from modelcd.domain.gates import METRICS
-
-    return frozenset(METRICS)
