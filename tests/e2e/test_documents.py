@@ -44,7 +44,7 @@ SAID = {
     "status --json": '"url": "http://127.0.0.1:',
     "ui": "flows",
     "verify": "the journal is whole",
-    "verify RELEASE": "was needed: it was the first version here",
+    "verify RELEASE": "no verdict of release ",
     "versions MODEL": "accepted",
 }
 """What a command that only looks says."""
