@@ -24,7 +24,7 @@ from modelcd.steps.announce import Announcer
 from modelcd.steps.build import Contract, Walk, over_http
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask, drive, open_release
-from modelcd.steps.tick import tick
+from modelcd.steps.tick import tick, tick_on
 from modelcd.steps.watch import Watch
 from modelcd.testing.faults import AFTER, Effect, Faults, Killed, Moment
 from modelcd.testing.kills import Ran, Seen, journal_troubles
@@ -186,7 +186,7 @@ def tell(story: str, stage: Stage) -> None:
             tick(stage.environment("production"), Watch(STREAM), actor="reconciler")
         case "late labels take a promoted version out":
             env, watch = stage.environment("production"), Watch(STREAM)
-            tick(env, watch, actor="reconciler")
+            tick_on(env, watch, actor="reconciler")
             drive(env, watch, actor="reconciler")
         case "tell people":
             env = stage.environment("production")

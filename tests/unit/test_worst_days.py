@@ -20,7 +20,7 @@ from modelcd.errors import Conflict, MetricsError, PredictionsError, Refused, Re
 from modelcd.ports import Clock, Label, Metrics, Router, Still, always
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask
-from modelcd.steps.tick import tick
+from modelcd.steps.tick import tick, tick_on
 from modelcd.steps.watch import Watch
 
 STREAM = "production/m"
@@ -325,6 +325,7 @@ def test_requests_of_a_third_version_hold_a_release_with_the_numbers_until_they_
     assert "version 7 got 70 requests while only versions 1 and 2" in watch.endpoint.trouble
 
     assert world.live(watch).ending is Ending.PROMOTED
+    tick_on(world.env, watch, actor="anna")
     assert watch.endpoint.trouble == ""
 
 

@@ -34,7 +34,9 @@ LATE_EVERY = (60.0, 600.0)
 def look_late(env: Environment, watch: Watch, actor: str) -> Judged:
     """Take the late labels since the last look, if it is time for one, and record what they come to, if any came."""
     now = env.clock.now()
-    release = watch.endpoint.watched(now)
+    release, under_way = watch.endpoint.watched(now), watch.endpoint.open
+    if under_way is not None and (under_way.by_rollback or under_way.returning or under_way.asked):
+        return NOTHING_YET  # a way back waits for nothing
     if release is None or watch.endpoint.reopened:
         watch.late = None
         return NOTHING_YET

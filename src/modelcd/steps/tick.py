@@ -45,11 +45,16 @@ def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0, alias
         moves: list[Move] = []
         world = look(env, watch.endpoint, aliases=aliases)
         found_done(env, watch, world, actor)
-        judged, late = observe(env, watch, world, actor), look_late(env, watch, actor)
-        judged = judged if watch.endpoint.open is not None else late
+        judged = observe(env, watch, world, actor)
         while len(moves) < MOVES:
             move = decide(watch.endpoint, world, judged, env.clock.now())
             if isinstance(move, Wait):
+                # Only now: what is to be repaired or to go back does not wait for the prediction log.
+                at_rest, known = watch.endpoint.open is None, watch.endpoint.reopened
+                late = look_late(env, watch, actor)
+                if watch.endpoint.reopened != known:
+                    break
+                judged = late if at_rest else judged
                 _note(env, watch, world, judged, move, actor)
                 return Ticked(watch.endpoint, tuple(moves), move, watch.findings)
             if isinstance(move, Open) and moves:
