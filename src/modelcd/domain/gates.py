@@ -178,19 +178,22 @@ def _limit(gate: Gate, metric: Metric, holdout: Holdout) -> Told:
     rows, value = len(holdout.truth), _value(metric, holdout.truth, holdout.challenger)
     found = difference(metric, holdout.truth, holdout.challenger, None)
 
-    def ends(sure: float) -> tuple[float, float]:
+    def uncut(sure: float) -> tuple[float, float]:
         low, high = found.bounds(sure)
-        low, high = (-high, -low) if metric.higher_is_better else (low, high)
+        return (-high, -low) if metric.higher_is_better else (low, high)
+
+    def ends(sure: float) -> tuple[float, float]:
+        low, high = uncut(sure)
         return max(low, metric.least), min(high, metric.most)
 
-    low, high = ends(gate.confidence)
+    (low, high), (below, above) = ends(gate.confidence), uncut(gate.confidence)
     least = gate.bound is Bound.AT_LEAST
     reached, missed = (low >= gate.limit, high < gate.limit) if least else (high <= gate.limit, low > gate.limit)
     verdict = Verdict.INCONCLUSIVE
     if _enough(rows, found) and (reached or missed):
         verdict = Verdict.PASS if reached else Verdict.FAIL
     apart = abs(value - gate.limit)
-    half = value - low if value >= gate.limit else high - value
+    half = value - below if value >= gate.limit else above - value
     evidence: dict[str, Any] = {
         "value": value,
         "limit": gate.limit,
