@@ -237,7 +237,7 @@ def compared(columns: Sequence[Column], verdict: Verdict, shown: str, options: a
         )
         for name in rules
     ]
-    head = ("rule", *(column.name for column in columns))
+    head = (f"rule, {options.runs:,} runs", *(column.name for column in columns))
     return Told(head, rows, [dict(zip(head, row, strict=True)) for row in rows])
 
 
