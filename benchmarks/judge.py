@@ -339,7 +339,7 @@ def grid(options: argparse.Namespace) -> Told:
             )
         )
     head = (
-        "grid",
+        f"grid, {options.runs:,} runs",
         "p50 x1.25 is",
         "p90 x1.25 is",
         "p99 x1.25 is",
