@@ -33,6 +33,7 @@ from goals import (
     RAMP,
     SHARES,
     TAIL,
+    TOLERANCE,
     WIDE,
     Case,
     Goal,
@@ -236,7 +237,7 @@ def compared(columns: Sequence[Column], verdict: Verdict, shown: str, options: a
         )
         for name in rules
     ]
-    head = ("rule", *(column.name for column in columns))
+    head = (f"rule, {options.runs:,} runs", *(column.name for column in columns))
     return Told(head, rows, [dict(zip(head, row, strict=True)) for row in rows])
 
 
@@ -255,8 +256,7 @@ def others_same(options: argparse.Namespace) -> Told:
     """Identical versions rolled back."""
     tight = (errors(0.05),)
     columns = [
-        Column(f"errors {rate:g} %", tuple(same_errors(rate, share) for share in SHARES), tight)
-        for rate in (0.5, 2, 10)
+        Column(f"errors {rate:g} %", tuple(same_errors(rate, share) for share in SHARES), tight) for rate in TOLERANCE
     ]
     for name, guards in (("latency", (latency(1.02),)), ("accuracy", (accuracy(0.05),))):
         traffics = tuple(steady(f"same, {name}", share, Arm(), about=(name,)) for share in SHARES)
@@ -279,9 +279,10 @@ def others_found(options: argparse.Namespace) -> Told:
 
 
 def others_promoted(options: argparse.Namespace) -> Told:
-    """What is promoted, errors 2 % and one point tolerated, at 25 %."""
+    """What is promoted at 25 %: the same, worse by just the tolerance, and worse by more."""
     columns = [
-        Column(f"errors 2 → {bad:g} %", (worse_errors(2, bad, 0.25),), (errors(1),)) for bad in (2, 2.5, 3, 4, 5)
+        Column(f"errors {good:g} → {bad:g} %", (worse_errors(good, bad, 0.25),), (errors(TOLERANCE[good]),))
+        for good, bad in ((0.5, 0.5), (0.5, 1), (0.5, 2.5), (2, 2), (2, 3), (2, 4), (2, 7))
     ]
     return compared(columns, Verdict.PASS, "part", options)
 
@@ -338,7 +339,7 @@ def grid(options: argparse.Namespace) -> Told:
             )
         )
     head = (
-        "grid",
+        f"grid, {options.runs:,} runs",
         "p50 x1.25 is",
         "p90 x1.25 is",
         "p99 x1.25 is",
