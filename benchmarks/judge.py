@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from modelcd.domain.judge import judgement, plan, start, update
+from modelcd.domain.judge import judgement, start, update
+from modelcd.domain.plan import Traffic, plan
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS, LATENCY_GRID, Block, Counters, Labels
 from modelcd.domain.verdict import Verdict
@@ -133,7 +134,8 @@ def main(report: Callable[[str], None] = print) -> None:
         pace = 1000 * statistics.mean(seconds for _, _, seconds in ends)
         median, long = statistics.median(lengths), lengths[int(0.9 * (runs - 1))]
         report(f"{scenario.name:46} {right:12.1%} {back:12.1%} {median:8,.0f} {long:8,.0f} {pace:8.2f}")
-    needs = {f"{s:g} %": plan(Canary((s,), (ERRORS,)), 0, {"errors": 0.02})["errors"] for s in (5, 25, 50)}
+    known = Traffic(per_minute=1_000, errors=0.02)
+    needs = {f"{s:g} %": round(plan(Canary((s,), (ERRORS,)), known).requests.median) for s in (5, 25, 50)}
     report(f"planned for err 2 % +1pp: {needs}")
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelcd.domain.judge import Judge, interval, judgement, plan, start, update
+from modelcd.domain.judge import Judge, interval, judgement, start, update
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS, LATENCY_GRID, Block, Counters, Labels
 from modelcd.domain.verdict import Verdict
@@ -431,21 +431,6 @@ def test_the_interval_of_a_guard_holds_its_excess() -> None:
 def test_the_interval_of_an_unknown_guard_is_refused() -> None:
     with pytest.raises(ValueError, match="there are errors"):
         interval(start(Canary(guards=(ERRORS,))), "error")
-
-
-def test_a_plan_is_about_what_the_references_formula_gives() -> None:
-    found = {share: plan(Canary((share,), (ERRORS,)), 0, {"errors": 0.02})["errors"] for share in (5, 25, 50)}
-
-    assert found == {
-        5: pytest.approx(32_000, rel=0.05),
-        25: pytest.approx(7_400, rel=0.05),
-        50: pytest.approx(4_800, rel=0.05),
-    }
-
-
-def test_a_plan_without_a_rate_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs the champion's rate"):
-        plan(Canary(guards=(ERRORS,)), 0, {})
 
 
 @settings(max_examples=60, deadline=None)

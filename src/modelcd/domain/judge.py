@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, exp, inf, lgamma, log
-from statistics import NormalDist
+from math import exp, inf, lgamma, log
 from typing import Any, assert_never
 
-from modelcd.domain.eprocess import Rates, Table, clip, growth, log_sum
+from modelcd.domain.eprocess import Table, log_sum
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS, Block
 from modelcd.domain.series import GRID_RATIO, Series, begin, factors
@@ -183,31 +182,6 @@ def interval(judge: Judge, name: str) -> tuple[float, float] | None:
         if guard.name == name:
             return _leading(series).excess.interval(judge.policy.alpha, guard.margin or 0.02)
     raise ValueError(f"no guard is called {name!r}; there are {', '.join(g.name for g in judge.policy.guards)}")
-
-
-def plan(policy: Canary, step: int, rates: Mapping[str, float]) -> dict[str, int]:
-    """Return, per guard, about how many requests (or labels) of both arms certify an identical challenger at *step*.
-
-    *rates* maps guards of errors and success to the champion's rate of bad outcomes.  Medians by formula (judge, 4.6);
-    nine of ten need at most 2.5 times as many.  Evidence of earlier steps is not counted.  Latency guards are planned
-    as if latencies were lognormal with a deviation of 0.5.  Raises `ValueError` for a missing rate.
-    """
-    share, needs = _share(policy, step, None), {}
-    view = factors(policy).index(policy.tolerance_factor(step))
-    for guard in policy.guards:
-        needs[guard.name] = 0
-        for series in begin(guard, policy):
-            if guard.kind is GuardKind.LATENCY:
-                rate = 1 - series.quantile
-                z = NormalDist().inv_cdf(series.quantile) + 2 * log(GRID_RATIO) * series.shifts[view]
-                likely = Rates(clip(1 - NormalDist().cdf(z)), clip(rate))
-            elif guard.name not in rates or not 0 <= rates[guard.name] <= 1:
-                raise ValueError(f"planning guard {guard.name} needs the champion's rate of bad outcomes, from 0 to 1")
-            else:
-                likely = Rates(clip(max(1e-4, rates[guard.name])), clip(max(1e-4, rates[guard.name])))
-            pace = growth(likely, share, series.certificates[view].margin)
-            needs[guard.name] = max(needs[guard.name], ceil(log(1 / policy.beta) / pace))
-    return needs
 
 
 # Whether the evidence can be trusted.
