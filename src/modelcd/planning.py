@@ -73,8 +73,8 @@ def planned(
 ) -> dict[str, Any]:
     """Return the plan for *policy* as JSON values; raises `UsageError` for a number that is neither known nor given.
 
-    With *soonest* the shares are chosen: those that lead to 100 % soonest while a version that is worse by more than
-    twice the tolerance gets at most *exposed* requests; by default as many as under the shares of *policy*.
+    With *soonest* the shares are chosen: those that lead to 100 % soonest while a version that is worse by 2.5
+    times the tolerance gets at most *exposed* requests; by default as many as under the shares of *policy*.
     """
     traffic, sources = _met(policy, known, given)
     if lacking := missing(policy, traffic):

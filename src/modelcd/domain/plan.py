@@ -1,14 +1,15 @@
 """What a release will need, before it starts: requests, time and exposed users for each step and guard.
 
 A forecast of the judge by its own arithmetic.  A test gains `growth` nats per request while the rates are what they are
-thought to be; a certificate is granted after about ln(1/beta) of them, a regression rolled back after ln(1/alpha) + 1,
-and after ln(guards) and ln(quantiles) more where several share one budget (their mean decides).  Certificates run from
-the first block on, so what an early step learned is counted at the later ones, and labels count once they have come.
+thought to be.  A certificate is granted after about ln(1/beta) of them and a half, a regression is rolled back after
+ln(1/alpha) + 1, and after ln(guards) and ln(quantiles) more where several share one budget (their mean decides).
+Certificates run from the first block on, so what an early step learned is counted at the later ones, and labels count
+once they have come.
 
 The trade-off: medians by formula instead of a simulation.  They cost a millisecond, so that whole ladders can be tried,
-and were within a factor of 1.6 of simulated ones (`tests/unit/test_plan.py`); the unlucky case, which nine of ten
-releases do not exceed, is a factor on the median that was found by simulation.  Looks are at most 10 s apart and are
-not counted.
+and are held against simulated ones in `tests/unit/test_plan.py`: within a factor of 1.6, mostly within 1.25.  The
+unlucky case, which nine of ten releases do not exceed, is a factor on the median that was found by simulation.  Looks
+are at most 10 s apart and are not counted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS
 from modelcd.domain.series import GRID_RATIO, begin, factors
 
-CERTIFIED_LATE = 2.5
+MIXED = 0.5
+"""What a certificate pays, in nats, for being the mean of three bets of which nobody knows the best; by simulation."""
+
+CERTIFIED_LATE = 2.2
 """Nine of ten certificates are granted within so many times the median."""
 
 CONDEMNED_LATE = 2.1
@@ -35,14 +39,14 @@ CONDEMNED_LATE = 2.1
 DEVIATION = 0.5
 """The deviation of the logarithm of latencies where none were recorded."""
 
-CLEARLY = 1.1
+CLEARLY = 1.25
 """Nine of ten are rolled back in time from so many times the tolerance on.
 
-At the tolerance itself chance decides which side of it an estimate is on: half are rolled back as fast as any, and one
-in ten takes 3 to 17 times as long.
+At the tolerance itself chance decides on which side of it an estimate lies: half are rolled back as fast as any, and
+one in ten was seen to take 3 to 17 times as long; at 1.1 times up to 1.5, from here on no longer than others.
 """
 
-REGRESSION = 2.2
+REGRESSION = 2.5
 """The regression whose cost is told, in tolerances of the last step: clearly beyond twice, which a step before has."""
 
 RAREST = 1e-4
@@ -366,9 +370,8 @@ def _lognormal(z: float, beyond: float) -> float:
     return 1 - NormalDist().cdf(z + beyond * log(GRID_RATIO) / DEVIATION)
 
 
-def _condemning_bar(policy: Canary, tests: int) -> float:
-    # The mean over guards, and over a guard's quantiles, decides: the others' part is as good as lost.
-    return log(1 / policy.alpha) + 1 + log(len(policy.guards)) + log(tests)
+def _certifying_bar(policy: Canary) -> float:
+    return log(1 / policy.beta) + MIXED
 
 
 # Time: what happens when.
@@ -409,7 +412,7 @@ class _Course:
 def _course(policy: Canary, traffic: Traffic, luck: float) -> _Course:
     """Let an identical challenger go up the ladder, at *luck* times the median evidence."""
     assert traffic.per_minute is not None, "what is missing was refused"
-    tests, bar = tuple(_tests(policy, traffic)), luck * log(1 / policy.beta)
+    tests, bar = tuple(_tests(policy, traffic)), luck * _certifying_bar(policy)
     starts, concluded = [0.0], []
     for step in range(len(policy.shares)):
         view = factors(policy).index(policy.tolerance_factor(step))
@@ -432,7 +435,8 @@ def _rolled_back(policy: Canary, traffic: Traffic, guard: Guard, worse: float, l
     assert traffic.per_minute is not None, "what is missing was refused"
     tests = tuple(_tests(policy, traffic))
     worse_ones = [test for test in tests if test.guard == guard]
-    bar, starts, exposed = luck * _condemning_bar(policy, len(worse_ones)), [0.0], 0.0
+    late = CERTIFIED_LATE if luck > 1 else 1.0
+    starts, exposed = [0.0], 0.0
     for step, share in enumerate(policy.shares):
         view, start, shares = (
             factors(policy).index(policy.tolerance_factor(step)),
@@ -443,12 +447,8 @@ def _rolled_back(policy: Canary, traffic: Traffic, guard: Guard, worse: float, l
         for test in tests:
             size = worse if test.guard == guard else test.identical
             paces = [test.certifies(size, view, part) for part in shares]
-            passed = max(passed, _when(log(1 / policy.beta), paces, starts, test.delay))
-        back = inf
-        for test in worse_ones:
-            if test.counts(worse, view, luck):
-                paces = [test.condemns(worse, part) for part in shares]
-                back = min(back, max(start, _when(bar, paces, starts, test.delay)))
+            passed = max(passed, _when(late * _certifying_bar(policy), paces, starts, test.delay))
+        back = start + _condemned_in(policy, worse_ones, step, worse, luck)
         end = min(passed, back)
         if end - start > policy.step_budget:
             break
@@ -477,7 +477,7 @@ def _step(course: _Course, late: _Course, number: int) -> Step:
                 outcomes=Amount(*(max(0.0, wait - tests[0].delay) * tests[0].per_second for wait in waits)),
                 seconds=waits,
                 exposed=_given(course, share, waits),
-                caught=(_caught(course, tests, number, 1.0), _caught(course, tests, number, CONDEMNED_LATE)),
+                caught=(_caught(policy, tests, number, 1.0), _caught(policy, tests, number, CONDEMNED_LATE)),
             )
         )
     return Step(share, seconds, _given(course, share, seconds), tuple(needs))
@@ -487,25 +487,33 @@ def _given(course: _Course, share: float, seconds: Amount) -> Amount:
     return Amount(*(part * course.per_second * share / 100 for part in seconds))
 
 
-def _caught(course: _Course, tests: Sequence[_Test], step: int, luck: float) -> float | None:
+def _caught(policy: Canary, tests: Sequence[_Test], step: int, luck: float) -> float | None:
     """Return the smallest regression that is rolled back within the budget of *step*; None when none is."""
-    policy, starts = course.policy, course.starts[: step + 1]
     view = factors(policy).index(policy.tolerance_factor(step))
-    bar, deadline = luck * _condemning_bar(policy, len(tests)), starts[-1] + policy.step_budget
 
     def seen(worse: float) -> bool:
-        shares = policy.shares[: step + 1]
-        return any(
-            _when(bar, [test.condemns(worse, share) for share in shares], starts, test.delay) <= deadline
-            for test in tests
-            if test.counts(worse, view, luck)
-        )
+        return _condemned_in(policy, tests, step, worse, luck) <= policy.step_budget
 
     low = min(test.times(CLEARLY if luck > 1 else 1.0, view) for test in tests)
     high = _SLOWEST if tests[0].slower else 0.999 - tests[0].rate
-    if not isfinite(starts[-1]) or not seen(high):
+    if not seen(high):
         return None
     return low if seen(low) else _least(seen, low, high)
+
+
+def _condemned_in(policy: Canary, tests: Sequence[_Test], step: int, worse: float, luck: float) -> float:
+    """Return after how many seconds of *step* a challenger *worse* on the guard of *tests* is rolled back.
+
+    What came at earlier steps is not counted: a challenger that passed them was tolerated there, or looked better than
+    it is.
+    """
+    view = factors(policy).index(policy.tolerance_factor(step))
+    # The mean over guards, and over a guard's quantiles, decides: the others' part is as good as lost.
+    bar = luck * (log(1 / policy.alpha) + 1 + log(len(policy.guards)) + log(len(tests)))
+    paces = [
+        (test.condemns(worse, policy.shares[step]), test.delay) for test in tests if test.counts(worse, view, luck)
+    ]
+    return min((bar / pace + delay for pace, delay in paces if pace > 0), default=inf)
 
 
 def _least(enough: Callable[[float], bool], low: float, high: float) -> float:
