@@ -94,13 +94,13 @@ def _known(found: dict[str, Any]) -> list[str]:
     for source in ("recorded", "given", "assumed"):
         if names := [words[name] for name, of in found["sources"].items() if of == source]:
             lines.append(f"{source:<9} {', '.join(names)}")
-    if past and "recorded" in found["sources"].values():
-        lines[0] += (
-            f"  (releases {', '.join(past['releases'])}: {past['requests']:,} requests in {_time(past['seconds'])};"
-            f" version {past['champion']}: {past['champion_requests']:,})"
-        )
     if found["sources"].get("latencies") == "assumed":
         lines[-1] += ": lognormal, deviation 0.5"
+    if past and "recorded" in found["sources"].values():
+        releases = f"{'releases' if len(past['releases']) > 1 else 'release'} {', '.join(past['releases'])}"
+        seen = f"{past['requests']:,} requests in {_time(past['seconds'])}"
+        champion = f"version {past['champion']} answered {past['champion_requests']:,}"
+        lines.insert(1, f"          {releases}: {seen}; {champion}")
     return lines
 
 
@@ -231,6 +231,8 @@ def _number(value: float | None) -> str:
 def _time(seconds: float | None) -> str:
     if seconds is None:
         return "no end"
+    if 0 < seconds < 1:
+        return "under 1 s"
     for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 1.5 * size:
             return f"{float(f'{seconds / size:.2g}'):g} {unit}"
