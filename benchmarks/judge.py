@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from modelcd.domain.forecast import Traffic
 from modelcd.domain.judge import judgement, start, update
-from modelcd.domain.plan import Traffic, plan
+from modelcd.domain.plan import plan
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS, LATENCY_GRID, Block, Counters, Labels
 from modelcd.domain.verdict import Verdict

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any
 
+from modelcd.domain.forecast import Traffic, missing
 from modelcd.domain.plain import to_plain
-from modelcd.domain.plan import Traffic, exposed_at_worst, fastest, ladders, missing, plan
-from modelcd.domain.policy import Canary, GuardKind
+from modelcd.domain.plan import exposed_at_worst, fastest, ladders, plan
+from modelcd.domain.policy import LABELLED, Canary, GuardKind
 from modelcd.domain.recorded import Recorded
 from modelcd.errors import UsageError
 
@@ -127,6 +128,7 @@ def _met(policy: Canary, known: Recorded | None, given: Given) -> tuple[Traffic,
         per_minute=_first(given.requests_per_minute, recorded.per_minute),
         errors=_first(given.error_rate, recorded.errors),
         wrong=wrong,
+        numbers=recorded.numbers,
         labelled=_first(given.labels, recorded.labelled),
         label_delay=_first(given.label_delay, recorded.label_delay),
         latencies=recorded.latencies,
@@ -135,10 +137,14 @@ def _met(policy: Canary, known: Recorded | None, given: Given) -> tuple[Traffic,
     said: dict[str, float | None] = {"per_minute": given.requests_per_minute}
     if GuardKind.ERRORS in kinds:
         said["errors"] = given.error_rate
-    if judged:
-        said |= dict.fromkeys((f"wrong {name}" for name in judged), given.success_rate)
+    said |= dict.fromkeys((f"wrong {name}" for name in judged), given.success_rate)
+    if not kinds.isdisjoint(LABELLED):
         said |= {"labelled": given.labels, "label_delay": given.label_delay}
     sources = {name: "recorded" if value is None else "given" for name, value in said.items()}
+    numbers = (
+        guard.name for guard in policy.guards if guard.kind is GuardKind.METRIC and guard.name in traffic.numbers
+    )
+    sources |= dict.fromkeys((f"number {name}" for name in numbers), "recorded")
     if GuardKind.LATENCY in kinds:
         sources["latencies"] = "recorded" if traffic.latencies else "assumed"
     return traffic, sources

@@ -11,19 +11,23 @@ from hypothesis import strategies as st
 
 from modelcd.domain.eprocess import (
     EMPTY,
+    FINE,
     STEEPNESS,
+    WORSE,
     Certificate,
     Evidence,
-    Excess,
     Null,
     Rates,
     Table,
+    down,
+    fine_bets,
     growth,
     learned,
     log_e,
     log_sum,
     project,
     stake,
+    worse_bets,
 )
 
 rates = st.floats(0.001, 0.999)
@@ -55,7 +59,7 @@ def draw_null(chance: np.random.Generator, null: Null, margin: float, edge: bool
 @pytest.mark.parametrize("null", list(Null))
 def test_no_null_lets_a_bet_grow_on_average(null: Null, edge: bool) -> None:
     chance, largest = np.random.default_rng(11), 0.0
-    for trial in range(400):
+    for trial in range(1000):
         margin = 0.0 if trial % 4 == 0 else chance.choice([0.002, 0.01, 0.05, 0.3])
         truth = draw_null(chance, null, margin, edge)
         bet = Rates(*chance.uniform(0.001, 0.999, 2)) if trial % 2 else Rates(*(chance.uniform(0.001, 0.1, 2)))
@@ -112,85 +116,110 @@ def test_the_stakes_never_add_up_to_more_than_all_the_money() -> None:
     assert 0.9 < opened <= 1
 
 
+class Player:
+    """Plays blocks of both games, as a guard does, at one margin."""
+
+    def __init__(self, margin: float = 0.01) -> None:
+        self.seen, self.evidence, self.certificate = EMPTY, Evidence(1), Certificate(margin)
+
+    def play(self, *table: float, tolerance: float | None = None) -> Player:
+        """Play one block."""
+        block, held = Table(*table), self.certificate
+        gains = [log_e(block, bet, Null.NOT_WORSE) for bet in worse_bets(self.seen, 0.02)]
+        fine = [log_e(block, bet, Null.TOO_BAD, held.margin) for bet in fine_bets(self.seen, 0.02)]
+        beyond = block.beyond(held.margin if tolerance is None else tolerance)
+        self.evidence = self.evidence.after(gains, WORSE, [beyond])
+        self.certificate = held.after(fine, FINE, log(20))
+        self.seen = self.seen.plus(block)
+        return self
+
+
+@pytest.mark.parametrize("parts", [WORSE, FINE], ids=["worse", "fine"])
+def test_the_parts_of_the_money_are_all_of_it(parts: tuple[float, ...]) -> None:
+    assert sum(parts) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_books_are_rounded_down() -> None:
+    assert down(1.23456789) == 1.2345678
+    assert down(-1.23456781) == -1.2345679
+    assert down(-inf) == -inf
+
+
 def test_the_evidence_before_any_data_is_even() -> None:
     assert Evidence(1).log_odds == 0.0
 
 
 def test_the_evidence_is_never_more_than_its_bets_won() -> None:
-    evidence = Evidence(1)
+    player = Player()
     for _ in range(50):
-        evidence = evidence.after(Table(0, 5, 0, 95), [0.0], 0.02)
+        player.play(0, 5, 0, 95)
 
-    assert evidence.log_odds <= 0
-
-
-def test_an_empty_arm_leaves_the_evidence_as_it_was() -> None:
-    evidence = Evidence(1).after(Table(1, 10, 1, 90), [0.0], 0.02)
-
-    assert evidence.after(Table(0, 0, 5, 90), [0.0], 0.02) == evidence
+    assert player.evidence.log_odds <= 0
 
 
 def test_there_is_a_bet_for_each_steepness_and_one_that_learns() -> None:
-    assert len(Evidence(1).after(Table(1, 10, 1, 90), [0.0], 0.02).bets) == len(STEEPNESS) + 1
+    assert len(Player().play(1, 10, 1, 90).evidence.bets) == len(STEEPNESS) + 1
 
 
 def test_a_worse_challenger_raises_the_evidence() -> None:
-    evidence = Evidence(1)
+    player = Player()
     for _ in range(20):
-        evidence = evidence.after(Table(1, 10, 1, 90), [Table(1, 10, 1, 90).beyond(0.01)], 0.02)
+        player.play(1, 10, 1, 90)
 
-    assert evidence.log_odds > log(100)
-    assert evidence.exceeds(0)
+    assert player.evidence.log_odds > log(100)
+    assert player.evidence.exceeds(0)
 
 
 def test_an_excess_within_the_tolerance_does_not_exceed_it() -> None:
-    evidence = Evidence(2)
-    table = Table(30, 1000, 20, 1000)
+    wide, narrow = Player(), Player()
     for _ in range(40):
-        evidence = evidence.after(table, [table.beyond(0.02), table.beyond(0.005)], 0.02)
+        wide.play(30, 1000, 20, 1000, tolerance=0.02)
+        narrow.play(30, 1000, 20, 1000, tolerance=0.005)
 
-    assert (evidence.exceeds(0), evidence.exceeds(1)) == (False, True)
+    assert (wide.evidence.exceeds(0), narrow.evidence.exceeds(0)) == (False, True)
 
 
 def test_the_excess_forgets_what_was_before_the_low_point() -> None:
-    evidence = Evidence(1)
+    player = Player()
     for kc in [0] * 200 + [8] * 12:
-        table = Table(kc, 100, 2, 100)
-        evidence = evidence.after(table, [table.beyond(0.03)], 0.02)
+        player.play(kc, 100, 2, 100, tolerance=0.03)
 
-    assert evidence.exceeds(0)
+    assert player.evidence.exceeds(0)
 
 
 def test_a_challenger_that_breaks_late_is_still_found() -> None:
-    evidence, ticks = Evidence(1), 0
+    player, ticks = Player(), 0
     for _ in range(500):
-        evidence = evidence.after(Table(2, 25, 6, 75), [0.0], 0.02)
-    while evidence.log_odds < log(100) and ticks < 1000:
-        evidence, ticks = evidence.after(Table(6, 25, 6, 75), [0.1], 0.02), ticks + 1
+        player.play(2, 25, 6, 75)
+    while player.evidence.log_odds < log(100) and ticks < 1000:
+        player.play(6, 25, 6, 75)
+        ticks += 1
 
     assert ticks < 60
 
 
 def test_a_certificate_once_granted_stays() -> None:
-    certificate = Certificate(0.05)
-    while not certificate.granted:
-        certificate = certificate.after(Table(0, 50, 0, 50), 0.02, log(20))
+    player = Player(0.05)
+    while not player.certificate.granted:
+        player.play(0, 50, 0, 50)
 
-    assert certificate.after(Table(50, 50, 0, 50), 0.02, log(20)) == certificate
+    held = player.certificate
+    assert player.play(50, 50, 0, 50).certificate == held
 
 
 def test_a_challenger_far_beyond_the_margin_gets_no_certificate() -> None:
-    certificate = Certificate(0.01)
+    player = Player()
     for _ in range(500):
-        certificate = certificate.after(Table(5, 50, 1, 50), 0.02, log(20))
+        player.play(5, 50, 1, 50)
 
-    assert not certificate.granted
+    assert not player.certificate.granted
 
 
 def test_the_certificate_of_two_clean_arms_takes_as_many_as_the_formula_says() -> None:
-    certificate, requests = Certificate(0.01), 0
-    while not certificate.granted:
-        certificate, requests = certificate.after(Table(0, 50, 0, 50), 0.02, log(20)), requests + 100
+    player, requests = Player(), 0
+    while not player.certificate.granted:
+        player.play(0, 50, 0, 50)
+        requests += 100
 
     forecast = log(20) / growth(Rates(1e-4, 1e-4), 0.5, 0.01)
     assert 0.8 * forecast < requests < 2.0 * forecast
@@ -202,29 +231,6 @@ def test_learned_rates_lie_between_zero_and_one(bad: int, more: int) -> None:
 
     assert 0 < challenger < 1
     assert 0 < baseline < 1
-
-
-def test_the_interval_holds_at_all_times() -> None:
-    chance, missed = np.random.default_rng(3), 0
-    for _ in range(150):
-        excess, wrong = Excess(), False
-        for kc, kb in zip(chance.binomial(25, 0.08, 150), chance.binomial(75, 0.05, 150), strict=True):
-            excess = excess.after(Table(int(kc), 25, int(kb), 75))
-            limits = excess.interval(0.01, 0.01)
-            wrong = wrong or (limits is not None and not limits[0] <= 0.03 <= limits[1])
-        missed += wrong
-
-    assert missed / 150 <= 0.01 + 3 * (0.01 * 0.99 / 150) ** 0.5
-
-
-def test_drift_that_both_arms_share_is_no_excess() -> None:
-    excess = Excess().after(Table(1, 50, 19, 950)).after(Table(100, 500, 100, 500))
-
-    assert excess.value == pytest.approx(0.0)
-
-
-def test_nothing_seen_has_neither_excess_nor_interval() -> None:
-    assert (Excess().value, Excess().interval(0.01, 0.01)) == (None, None)
 
 
 def test_the_sum_of_nothing_is_nothing() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelcd.domain.judge import Judge, interval, judgement, start, update
+from modelcd.domain.judge import Judge, finding, start, update
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS, LATENCY_GRID, Block, Counters, Labels
 from modelcd.domain.verdict import Verdict
@@ -52,12 +52,13 @@ class Traffic:
         new = rates | (worse or {})
         few = int(self.chance.binomial(size, policy.shares[step] / 100))
         many, revision = size - few, f"step-{step}"
+        labelled = {revision: (self.labels(many, rates["bad"]), self.labels(few, new["bad"]))}
         return Block(
             revision,
             step,
             self.arm(many, rates["errors"], rates["scale"]),
             self.arm(few, new["errors"], new["scale"]),
-            {revision: (self.labels(many, rates["bad"]), self.labels(few, new["bad"]))},
+            {"success": labelled} if SUCCESS in policy.guards else {},
         )
 
 
@@ -68,7 +69,7 @@ def climb(
     traffic, judge, step, requests = Traffic(seed), start(policy), 0, 0
     while requests < most:
         judge, requests = update(judge, traffic.block(policy, step, size, worse)), requests + size
-        verdict = judgement(judge, step).verdict
+        verdict = finding(judge, step).verdict
         if verdict is Verdict.PASS:
             step += 1
         if verdict is Verdict.FAIL or step == len(policy.shares):
@@ -85,7 +86,7 @@ def fed(policy: Canary, *blocks: Block) -> Judge:
 
 
 def test_nothing_seen_is_inconclusive() -> None:
-    assert judgement(start(Canary(guards=(ERRORS, LATENCY, SUCCESS))), 0).verdict is Verdict.INCONCLUSIVE
+    assert finding(start(Canary(guards=(ERRORS, LATENCY, SUCCESS))), 0).verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_policy_without_guards_never_passes() -> None:
@@ -93,21 +94,23 @@ def test_a_policy_without_guards_never_passes() -> None:
     for _ in range(50):
         judge = update(judge, Block("r", 0, counters(1000), counters(1000)))
 
-    assert judgement(judge, 0).verdict is Verdict.INCONCLUSIVE
+    assert finding(judge, 0).verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_challenger_that_answers_nothing_is_never_passed() -> None:
     judge = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(1000), counters(0))] * 50)
 
-    assert judgement(judge, 0).verdict is Verdict.INCONCLUSIVE
+    assert finding(judge, 0).verdict is Verdict.INCONCLUSIVE
 
 
-def test_an_empty_arm_changes_nothing() -> None:
+def test_an_arm_alone_is_no_evidence() -> None:
     judge = fed(Canary(guards=(ERRORS, LATENCY, SUCCESS)), Block("r", 0, counters(95, 1, 0.1), counters(5, 0, 0.1)))
-    lonely = Block("r", 0, counters(1000, 300, 0.9), counters(0), {"r": (Labels(50, 20), Labels())})
+    lonely = Block("r", 0, counters(1000, 300, 0.9), counters(0), {"success": {"r": (Labels(50, 20), Labels())}})
 
     after = update(judge, lonely)
-    assert (after.guards, after.latencies, after.latency_ticks) == (judge.guards, judge.latencies, judge.latency_ticks)
+    assert after.latencies == judge.latencies
+    assert [[s.evidence for s in g] for g in after.guards] == [[s.evidence for s in g] for g in judge.guards]
+    assert [[s.seen for s in g] for g in after.guards] == [[s.seen for s in g] for g in judge.guards]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -121,7 +124,7 @@ def test_identical_arms_climb_to_the_top(seed: int) -> None:
 def test_ten_per_cent_errors_against_none_go_back_within_two_thousand_requests(seed: int) -> None:
     policy, chance = Canary(guards=(ERRORS, LATENCY, SUCCESS)), np.random.default_rng(seed)
     judge, requests = start(policy), 0
-    while judgement(judge, 0).verdict is not Verdict.FAIL:
+    while finding(judge, 0).verdict is not Verdict.FAIL:
         judge = update(judge, Block("r", 0, counters(95), counters(5, int(chance.binomial(5, 0.1)))))
         requests += 100
 
@@ -131,13 +134,13 @@ def test_ten_per_cent_errors_against_none_go_back_within_two_thousand_requests(s
 def test_a_challenger_that_only_fails_goes_back_after_ten_of_its_requests() -> None:
     judge = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(95, 1), counters(5, 5))] * 2)
 
-    assert judgement(judge, 0).verdict is Verdict.FAIL
+    assert finding(judge, 0).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("worse", [{"errors": 0.06}, {"scale": 2.0}, {"bad": 0.3}], ids=["errors", "latency", "bad"])
 def test_each_guard_sends_back_what_is_worse(worse: dict[str, float]) -> None:
     verdict, _, judge = climb(Canary(shares=(25,), guards=(ERRORS, LATENCY, SUCCESS)), 1, worse)
-    failed = [f.name for f in judgement(judge, 0).findings if f.verdict is Verdict.FAIL]
+    failed = [f.name for f in finding(judge, 0).findings if f.verdict is Verdict.FAIL]
 
     expected = {"errors": "errors", "scale": "latency", "bad": "success"}[next(iter(worse))]
     assert (verdict, failed) == (Verdict.FAIL, [expected])
@@ -151,7 +154,7 @@ def test_identical_arms_are_rolled_back_at_most_as_often_as_promised() -> None:
             few = int(chance.binomial(300, 0.25))
             failed = chance.binomial([300 - few, few], 0.05)
             judge = update(judge, Block("r", 0, counters(300 - few, int(failed[0])), counters(few, int(failed[1]))))
-            if judgement(judge, 0).verdict is Verdict.FAIL:
+            if finding(judge, 0).verdict is Verdict.FAIL:
                 false += 1
                 break
 
@@ -179,7 +182,7 @@ def test_an_incident_that_straddles_a_step_blames_nobody() -> None:
         failed = chance.binomial([200 - few, few], rate)
         block = Block(f"r{step}", step, counters(200 - few, int(failed[0])), counters(few, int(failed[1])))
         judge = update(judge, block)
-        assert judgement(judge, step).verdict is not Verdict.FAIL
+        assert finding(judge, step).verdict is not Verdict.FAIL
 
 
 def test_complaints_that_come_first_blame_nobody_across_a_step() -> None:
@@ -187,9 +190,9 @@ def test_complaints_that_come_first_blame_nobody_across_a_step() -> None:
     first = {"r0": (Labels(1900, 190), Labels(100, 10))}
     late = {"r0": (Labels(950, 0), Labels(50, 0)), "r1": (Labels(100, 60), Labels(100, 60))}
     for step, labels in [(0, first)] + [(1, late)] * 20:
-        judge = update(judge, Block(f"r{step}", step, labels=labels))
+        judge = update(judge, Block(f"r{step}", step, labels={"success": labels}))
 
-    assert judgement(judge, 1).odds < 10
+    assert finding(judge, 1).odds < 10
     assert len(policy.shares) == 2
 
 
@@ -197,19 +200,19 @@ def test_evidence_of_earlier_steps_counts_at_later_ones() -> None:
     policy = Canary(shares=(25, 50), guards=(ERRORS,))
     judge = fed(policy, *[Block("r0", 0, counters(750), counters(250))] * 20)
 
-    assert judgement(judge, 1).verdict is Verdict.PASS
+    assert finding(judge, 1).verdict is Verdict.PASS
 
 
 def test_what_passes_a_wide_tolerance_need_not_pass_a_narrow_one() -> None:
     judge = fed(Canary(shares=(5, 25, 50), guards=(ERRORS,)), *[Block("r0", 0, counters(950), counters(50))] * 3)
 
-    assert [judgement(judge, step).verdict for step in (0, 2)] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert [finding(judge, step).verdict for step in (0, 2)] == [Verdict.PASS, Verdict.INCONCLUSIVE]
 
 
 def test_an_excess_within_the_tolerance_of_a_step_does_not_go_back_there() -> None:
     judge = fed(Canary(shares=(5, 25, 50), guards=(ERRORS,)), *[Block("r", 0, counters(950, 0), counters(50, 1))] * 20)
 
-    assert [judgement(judge, step).verdict for step in (0, 2)] == [Verdict.PASS, Verdict.FAIL]
+    assert [finding(judge, step).verdict for step in (0, 2)] == [Verdict.PASS, Verdict.FAIL]
 
 
 def test_the_order_of_guards_does_not_matter() -> None:
@@ -218,7 +221,7 @@ def test_the_order_of_guards_does_not_matter() -> None:
         judge, traffic, policy = start(Canary(guards=order)), Traffic(3), Canary(guards=order)
         for _ in range(20):
             judge = update(judge, traffic.block(policy, 0, 300, {"errors": 0.05}))
-        told = judgement(judge, 0)
+        told = finding(judge, 0)
         ends.append((told.verdict, pytest.approx(told.odds), {f.name: f.verdict for f in told.findings}))
 
     assert ends[0] == ends[1]
@@ -233,7 +236,7 @@ def test_a_judge_read_back_from_json_goes_on_the_same() -> None:
     block = traffic.block(policy, 0, 200)
 
     assert read == judge
-    assert judgement(update(read, block), 0) == judgement(update(judge, block), 0)
+    assert finding(update(read, block), 0) == finding(update(judge, block), 0)
 
 
 def test_functions_of_users_are_not_kept() -> None:
@@ -253,7 +256,7 @@ def test_a_tick_in_two_halves_says_the_same() -> None:
     whole = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(190, 0), counters(10, 2))] * 6)
     halves = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(95, 0), counters(5, 1))] * 12)
 
-    one, two = judgement(whole, 0), judgement(halves, 0)
+    one, two = finding(whole, 0), finding(halves, 0)
     assert one.verdict is two.verdict is Verdict.FAIL
     assert one.findings[0].evidence["challenger_bad"] == two.findings[0].evidence["challenger_bad"]
 
@@ -261,29 +264,32 @@ def test_a_tick_in_two_halves_says_the_same() -> None:
 def test_a_failure_in_words_has_rates_counts_and_odds() -> None:
     judge = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(931), counters(49, 5))] * 5)
 
-    told = judgement(judge, 0).findings[0].reason
-    assert told.startswith("errors 10.2 % (25 of 245) against 0.0 % (0 of 4,655): worse; evidence ")
+    told = finding(judge, 0).findings[0].reason
+    seen, _, said = told.partition(": ")
+    assert seen == "errors 10.2 % (25 of 245) against 0.0 % (0 of 4,655)"
+    assert said.startswith("worse by 10.2 points (+4.2 to +19.0), 5 points tolerated; evidence ")
     assert told.endswith("the bar was 100 : 1")
 
 
 def test_success_is_told_as_success() -> None:
-    judge = fed(Canary(guards=(SUCCESS,)), Block("r", 0, labels={"r": (Labels(950, 114), Labels(50, 5))}))
+    judge = fed(Canary(guards=(SUCCESS,)), Block("r", 0, labels={"success": {"r": (Labels(950, 114), Labels(50, 5))}}))
 
-    assert "success 90.0 % (45 of 50) against 88.0 % (836 of 950)" in judgement(judge, 0).reason
+    assert "success 90.0 % (45 of 50) against 88.0 % (836 of 950)" in finding(judge, 0).reason
 
 
 def test_what_is_missing_is_told_as_about_how_many_requests() -> None:
-    finding = judgement(start(Canary(guards=(ERRORS,))), 0).findings[0]
+    told = finding(start(Canary(guards=(ERRORS,))), 0).findings[0]
 
-    assert finding.evidence["needs"] > 0
-    assert finding.reason.startswith("errors: not enough requests to compare; needs about ")
+    assert told.evidence["needs"] > 0
+    assert told.evidence["unlucky"] > told.evidence["needs"]
+    assert told.reason.startswith("errors: not enough requests to compare; needs about ")
 
 
 def test_the_requests_that_are_still_needed_fall() -> None:
     policy, judge, needs = Canary(guards=(ERRORS,)), start(Canary(guards=(ERRORS,))), []
     for _ in range(8):
         judge = update(judge, Block("r", 0, counters(95), counters(5)))
-        needs.append(judgement(judge, 0).findings[0].evidence["needs"])
+        needs.append(finding(judge, 0).findings[0].evidence["needs"])
 
     assert needs == sorted(needs, reverse=True)
     assert policy.shares[0] == 5
@@ -292,8 +298,8 @@ def test_the_requests_that_are_still_needed_fall() -> None:
 def test_labels_are_asked_for_where_labels_are_missing() -> None:
     judge = fed(Canary(guards=(ERRORS, SUCCESS)), *[Block("r", 0, counters(950), counters(50))] * 5)
 
-    finding = judgement(judge, 0).findings[1]
-    assert (finding.verdict, finding.evidence["unit"]) == (Verdict.INCONCLUSIVE, "labels")
+    told = finding(judge, 0).findings[1]
+    assert (told.verdict, told.evidence["unit"]) == (Verdict.INCONCLUSIVE, "labels")
 
 
 def test_latencies_that_share_a_bucket_are_certified() -> None:
@@ -301,7 +307,7 @@ def test_latencies_that_share_a_bucket_are_certified() -> None:
         Canary(shares=(25,), guards=(LATENCY,)), *[Block("r", 0, counters(75, 0, 0.01), counters(25, 0, 0.01))] * 60
     )
 
-    assert judgement(judge, 0).verdict is Verdict.PASS
+    assert finding(judge, 0).verdict is Verdict.PASS
 
 
 def test_the_slowest_of_a_hundred_do_not_hold_up_the_first_step() -> None:
@@ -309,7 +315,7 @@ def test_the_slowest_of_a_hundred_do_not_hold_up_the_first_step() -> None:
     policy = Canary(guards=(guard,))
     judge = fed(policy, *[traffic.block(policy, 0, 100) for _ in range(30)])
 
-    assert [judgement(judge, step).verdict for step in (0, 2)] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert [finding(judge, step).verdict for step in (0, 2)] == [Verdict.PASS, Verdict.INCONCLUSIVE]
 
 
 def test_a_few_very_slow_answers_are_not_certified() -> None:
@@ -320,7 +326,7 @@ def test_a_few_very_slow_answers_are_not_certified() -> None:
         Canary(shares=(25,), guards=(Guard("latency", GuardKind.LATENCY, ratios=((0.99, 1.5),)),)), *[block] * 60
     )
 
-    assert judgement(judge, 0).verdict is Verdict.FAIL
+    assert finding(judge, 0).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -333,20 +339,20 @@ def test_what_is_slower_by_less_than_the_grace_is_not_worse(grace: float, second
     block = Block("r", 0, counters(75, 0, 0.004), counters(25, 0, seconds))
     judge = fed(Canary(shares=(25,), guards=(guard,)), *[block] * 60)
 
-    assert judgement(judge, 0).verdict is verdict
-    assert judgement(Judge.from_plain(judge.to_plain()), 0) == judgement(judge, 0)
+    assert finding(judge, 0).verdict is verdict
+    assert finding(Judge.from_plain(judge.to_plain()), 0) == finding(judge, 0)
 
 
 def test_latency_that_was_not_measured_is_inconclusive() -> None:
     judge = fed(Canary(shares=(25,), guards=(LATENCY,)), *[Block("r", 0, counters(75), counters(25))] * 60)
 
-    assert judgement(judge, 0).verdict is Verdict.INCONCLUSIVE
+    assert finding(judge, 0).verdict is Verdict.INCONCLUSIVE
 
 
 def test_latency_is_told_with_its_quantile_and_threshold() -> None:
     judge = climb(Canary(shares=(25,), guards=(LATENCY,)), 4, {"scale": 2.0})[2]
 
-    assert "latency p50 85.1 % (92 of 108) slower than 51.1 ms" in judgement(judge, 0).reason
+    assert "latency p50 86.2 % (93 of 108) slower than 49.6 ms against 49.0 %" in finding(judge, 0).reason
 
 
 def test_latencies_beyond_the_grid_are_judged() -> None:
@@ -354,13 +360,13 @@ def test_latencies_beyond_the_grid_are_judged() -> None:
         Canary(shares=(50,), guards=(LATENCY,)), *[Block("r", 0, counters(50, 0, 1), counters(50, 0, 1000))] * 9
     )
 
-    assert judgement(judge, 0).verdict is Verdict.FAIL
+    assert finding(judge, 0).verdict is Verdict.FAIL
 
 
 def test_traffic_that_is_divided_otherwise_than_asked_is_an_error() -> None:
     judge = fed(Canary(shares=(25,), guards=(ERRORS,)), *[Block("r", 0, counters(700), counters(300))] * 10)
 
-    told = judgement(judge, 0)
+    told = finding(judge, 0)
     assert told.verdict is Verdict.ERROR
     assert "got 30.0 % of the requests (3,000 of 10,000), not the 25 % asked for" in told.reason
 
@@ -368,30 +374,30 @@ def test_traffic_that_is_divided_otherwise_than_asked_is_an_error() -> None:
 @pytest.mark.parametrize("requests", [1, 3, 10])
 def test_a_small_share_of_little_traffic_is_not_called_wrongly_divided(requests: int) -> None:
     """In most blocks the challenger has no request; the others alone would give it far too large a share."""
-    judge, chance = start(Canary(shares=(5, 50), guards=(ERRORS,))), np.random.default_rng(requests)
+    judge, chance = start(Canary(shares=(5, 50), guards=(ERRORS, SUCCESS))), np.random.default_rng(requests)
     for few in chance.binomial(requests, 0.05, 4_000):
-        labels = {"r": (Labels(requests - int(few), 0), Labels(int(few), 0))}
+        labels = {"success": {"r": (Labels(requests - int(few), 0), Labels(int(few), 0))}}
         judge = update(judge, Block("r", 0, counters(requests - int(few)), counters(int(few)), labels))
 
-    assert judgement(judge, 0).verdict is not Verdict.ERROR
+    assert finding(judge, 0).verdict is not Verdict.ERROR
 
 
 def test_labels_that_only_one_arm_gets_are_an_error() -> None:
-    block = Block("r", 0, counters(750), counters(250), {"r": (Labels(500, 5), Labels(10, 0))})
+    block = Block("r", 0, counters(750), counters(250), {"success": {"r": (Labels(500, 5), Labels(10, 0))}})
 
-    assert judgement(fed(Canary(shares=(25,), guards=(ERRORS,)), *[block] * 10), 0).verdict is Verdict.ERROR
+    assert finding(fed(Canary(shares=(25,), guards=(SUCCESS,)), *[block] * 10), 0).verdict is Verdict.ERROR
 
 
 def test_wrongly_divided_traffic_does_not_keep_a_bad_version() -> None:
     judge = fed(Canary(shares=(25,), guards=(ERRORS,)), *[Block("r", 0, counters(500), counters(500, 100))] * 10)
 
-    assert judgement(judge, 0).verdict is Verdict.FAIL
+    assert finding(judge, 0).verdict is Verdict.FAIL
 
 
 def test_after_the_ladder_the_narrowest_tolerance_holds() -> None:
     judge = fed(Canary(shares=(50,), guards=(ERRORS,)), *[Block("r", 1, counters(100), counters(900))] * 20)
 
-    assert judgement(judge, 1).verdict is Verdict.PASS
+    assert finding(judge, 1).verdict is Verdict.PASS
 
 
 NAN: Any = float("nan")
@@ -403,8 +409,8 @@ IMPOSSIBLE = [
     Block("r", 0, GOOD, Counters(10, NAN)),
     Block("r", 0, Counters(10, 1, (-1,) * BUCKETS), GOOD),
     Block("r", 0, Counters(10, 1, (1, 2, 3)), GOOD),
-    Block("r", 0, labels={"r": (Labels(5, 6), Labels())}),
-    Block("r", 0, labels={"r": (Labels(), Labels(NAN, 0))}),
+    Block("r", 0, labels={"success": {"r": (Labels(5, 6), Labels())}}),
+    Block("r", 0, labels={"success": {"r": (Labels(), Labels(NAN, 0))}}),
     Block("r", -1),
 ]
 
@@ -417,20 +423,22 @@ def test_counts_that_cannot_be_are_refused(block: Block) -> None:
 
 def test_a_step_below_the_first_is_refused() -> None:
     with pytest.raises(ValueError, match="counts from 0"):
-        judgement(start(Canary(guards=(ERRORS,))), -1)
+        finding(start(Canary(guards=(ERRORS,))), -1)
 
 
 def test_the_interval_of_a_guard_holds_its_excess() -> None:
     judge = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(931), counters(49, 5))] * 5)
 
-    limits = interval(judge, "errors")
-    assert limits is not None
-    assert 0 < limits[0] < 0.102 < limits[1] < 0.25
+    low, high = finding(judge, intervals=True).findings[0].evidence["interval"]
+    assert 0 < low < 0.102 < high < 0.25
 
 
-def test_the_interval_of_an_unknown_guard_is_refused() -> None:
-    with pytest.raises(ValueError, match="there are errors"):
-        interval(start(Canary(guards=(ERRORS,))), "error")
+def test_without_intervals_the_verdict_is_the_same() -> None:
+    judge = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(931), counters(49, 0))] * 5)
+    quick, full = finding(judge), finding(judge, intervals=True)
+
+    assert (quick.verdict, quick.reason, quick.odds) == (full.verdict, full.reason, full.odds)
+    assert quick.findings[0].evidence["interval"] is None
 
 
 @settings(max_examples=60, deadline=None)
@@ -441,8 +449,9 @@ def test_any_counts_give_plain_findings_and_never_a_pass_without_both_arms(
     judge = start(Canary(guards=(ERRORS, LATENCY, SUCCESS)))
     for n, m, bad, worse in ticks:
         base, new = counters(n, min(n, bad), 0.1), counters(m, min(m, worse), 0.2)
-        judge = update(judge, Block("r", 0, base, new, {"r": (Labels(n, min(n, bad)), Labels(m, min(m, worse)))}))
-    told = judgement(judge, step)
+        labels = {"success": {"r": (Labels(n, min(n, bad)), Labels(m, min(m, worse)))}}
+        judge = update(judge, Block("r", 0, base, new, labels))
+    told = finding(judge, step)
 
-    assert json.dumps([dict(finding.evidence) for finding in told.findings], allow_nan=False)
+    assert json.dumps([dict(found.evidence) for found in told.findings], allow_nan=False)
     assert told.verdict is not Verdict.PASS or any(n and m for n, m, _, _ in ticks)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelcd.domain.forecast import Traffic, missing
 from modelcd.domain.judge import judgement, start, update
 from modelcd.domain.plan import (
     CLEARLY,
@@ -21,11 +22,9 @@ from modelcd.domain.plan import (
     Obstacle,
     Plan,
     Remedy,
-    Traffic,
     exposed_at_worst,
     fastest,
     ladders,
-    missing,
     plan,
 )
 from modelcd.domain.policy import Canary, Guard, GuardKind
@@ -39,7 +38,7 @@ KNOWN = Traffic(per_minute=1_000, errors=0.02, wrong={"success": 0.1}, labelled=
 AT_ONCE = replace(KNOWN, labelled=1.0, label_delay=0.0)
 """Every request gets its label at once, so that requests and labels are the same number."""
 
-RUNS = 25
+RUNS = 15
 
 Truth = tuple[float, float, float]
 """Rates of failed and of wrong answers, and the ratio of latencies to 50 ms."""
@@ -63,7 +62,8 @@ def simulated(policy: Canary, truth: Truth, ending: Verdict, tick: int, runs: in
         while verdict is not Verdict.FAIL and step < len(policy.shares) and requests < 400 * tick:
             new = int(chance.binomial(tick, policy.shares[step] / 100))
             (base, told), (bad, said) = answered(chance, tick - new, GOOD), answered(chance, new, truth)
-            judge = update(judge, Block(f"r{step}", step, base, bad, {f"r{step}": (told, said)}))
+            labels = {g.name: {f"r{step}": (told, said)} for g in policy.guards if g.kind is GuardKind.SUCCESS}
+            judge = update(judge, Block(f"r{step}", step, base, bad, labels))
             verdict = judgement(judge, step).verdict
             step, requests, given_to_it = step + (verdict is Verdict.PASS), requests + tick, given_to_it + new
         ended = verdict is ending
@@ -87,7 +87,7 @@ def simulated(policy: Canary, truth: Truth, ending: Verdict, tick: int, runs: in
 )
 def test_an_identical_version_is_promoted_about_when_it_was_planned(policy: Canary) -> None:
     forecast = plan(policy, AT_ONCE)
-    lasted, exposed = simulated(policy, GOOD, Verdict.PASS, tick=round(forecast.requests.median / 50))
+    lasted, exposed = simulated(policy, GOOD, Verdict.PASS, tick=round(forecast.requests.median / 40))
 
     assert forecast.requests.median / 1.6 < lasted < 1.6 * forecast.requests.median
     assert forecast.exposed.median / 1.6 < exposed < 1.6 * forecast.exposed.median
@@ -110,7 +110,7 @@ def test_a_version_that_is_worse_is_rolled_back_about_when_it_was_planned(policy
     requests = forecast.seconds.median * 1_000 / 60
     failing, wrong = (forecast.worse if forecast.guard == name else 0.0 for name in ("errors", "success"))
     truth = (GOOD[0] + failing, GOOD[1] + wrong, forecast.worse if forecast.guard == "latency" else 1.0)
-    lasted, exposed = simulated(policy, truth, Verdict.FAIL, tick=max(20, round(requests / 50)))
+    lasted, exposed = simulated(policy, truth, Verdict.FAIL, tick=max(20, round(requests / 40)))
 
     assert requests / 1.6 < lasted < 1.6 * requests
     assert forecast.exposed.median / 1.6 < exposed < 1.6 * forecast.exposed.median
@@ -120,7 +120,7 @@ def test_a_version_that_early_steps_tolerate_gets_about_the_requests_that_were_p
     policy = Canary((5, 25, 50), (ERRORS,))
     forecast = plan(policy, AT_ONCE).regressions[0]
     truth = (GOOD[0] + forecast.worse, GOOD[1], 1.0)
-    _, exposed = simulated(policy, truth, Verdict.FAIL, tick=300, runs=100)
+    _, exposed = simulated(policy, truth, Verdict.FAIL, tick=400, runs=60)
 
     assert forecast.exposed.median / 1.6 < exposed < 1.6 * forecast.exposed.median
 
@@ -376,7 +376,8 @@ def test_whatever_is_known_the_unlucky_never_need_less(
     latencies: list[int],
 ) -> None:
     guards = (replace(ERRORS, margin=margin), LATENCY, replace(SUCCESS, margin=margin))
-    traffic = Traffic(comes[0], rates[0], {"success": rates[1]}, comes[1], comes[2], tuple(latencies))
+    known = Traffic(errors=rates[0], wrong={"success": rates[1]}, latencies=tuple(latencies))
+    traffic = replace(known, per_minute=comes[0], labelled=comes[1], label_delay=comes[2])
     forecast = plan(Canary(tuple(sorted(shares)), guards), traffic)
 
     pairs = [forecast.seconds, forecast.requests, forecast.exposed]

@@ -88,6 +88,7 @@ def _known(found: dict[str, Any]) -> list[str]:
         "labelled": f"labels for {_per_cent(traffic['labelled'])} of the requests",
         "label_delay": f"{_time(traffic['label_delay'])} later",
         "latencies": "the shape of latencies",
+        **{f"number {name}": f"{name} {_number(mean)}" for name, (mean, _) in traffic["numbers"].items()},
         **{f"wrong {name}": f"{name} {_per_cent(1 - rate)}" for name, rate in traffic["wrong"].items()},
     }
     lines = []
@@ -125,17 +126,17 @@ def _steps(plan: dict[str, Any]) -> str:
     rows = []
     for step in plan["steps"]:
         for k, need in enumerate(step["needs"]):
-            latency = need["tolerated"] >= 1
+            measure = need["measure"]
             unit = " labels" if need["unit"] == "labels" and need["outcomes"][1] != 0 else ""
             rows.append(
                 (
                     f"{step['share']:g} %" if k == 0 else "",
                     need["guard"],
-                    _size(need["tolerated"], latency),
+                    _size(need["tolerated"], measure),
                     _pair(need["outcomes"], _number) + unit,
                     _pair(need["seconds"], _time),
                     _pair(need["exposed"], _number),
-                    _pair(need["caught"], lambda size, latency=latency: _size(size, latency)),
+                    _pair(need["caught"], lambda size, measure=measure: _size(size, measure)),
                 )
             )
     return table(("share", "guard", "tolerates", "requests", "time", "exposed", "catches"), rows)
@@ -152,7 +153,7 @@ def _totals(plan: dict[str, Any], bake: float) -> list[str]:
         f" {_pair(plan['exposed'], _number)} of them to the new version.",
     ]
     for bad in plan["regressions"]:
-        size = _size(bad["worse"], bad["worse"] >= 1)
+        size = _size(bad["worse"], bad["measure"])
         if bad["exposed"][0] is None:
             lines.append(f"Worse by {size} on {bad['guard']}: a step's budget ends before it is rolled back.")
         else:
@@ -204,12 +205,12 @@ def _pair(amount: list[float | None], say: Any) -> str:
     return median if median == unlucky else f"{median} ({unlucky})"
 
 
-def _size(size: float | None, latency: bool) -> str:
+def _size(size: float | None, measure: str) -> str:
     if size is None:
         return "nothing"
-    if latency:
+    if measure == "ratio":
         return f"x{size:.2f}"
-    return f"+{100 * size:.2g} pt"
+    return f"{size:.2g}" if measure == "number" else f"+{100 * size:.2g} pt"
 
 
 def _per_cent(part: float | None) -> str:

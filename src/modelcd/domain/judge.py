@@ -1,91 +1,92 @@
 """The judge of a rollout: promote, keep going, or roll back, from counts of both versions at the same time.
 
-Each guard plays two sequential games (`eprocess`): one whose evidence says that the challenger is worse, and one per
-tolerance of the ladder whose certificate says that it is not worse by that much.  All certificates run from the first
-block on, so that what was learned at 5 % counts at 25 %.  The evidence of the guards is averaged, which is valid under
-any dependence between them: a challenger no worse on any guard is ever rolled back with a chance of at most alpha,
-one beyond a tolerance is ever promoted with a chance of at most beta, however often one looks.
+Three functions over plain values: `start(policy)` gives a judge that has seen nothing, `update(judge, block)` one that
+has seen a tick's counts, `finding(judge)` says what it thinks.
 
-The trade-off: each guard sees bad outcomes only (failed, wrong, slower than a quantile of the baseline), not sizes.
-That needs no assumption about distributions and makes the state a few dozen numbers; it is plain data, so that a
-verdict can be computed again from the journal.
+Each guard plays two sequential games (`games`, `eprocess`): one whose evidence says that the challenger is worse, and
+one per tolerance of the ladder whose certificate says that it is not worse by that much.  All certificates run from the
+first block on, so that what was learned at 5 % counts at 25 %.  The evidence of the guards is averaged, which is valid
+under any dependence between them: a challenger no worse on any guard is ever rolled back with a chance of at most
+alpha, one beyond a tolerance is ever promoted with a chance of at most beta, however often one looks.
+
+The trade-off: of times each guard sees only what is slower than a quantile of the baseline, not sizes.  That needs no
+assumption about distributions and makes the state a few dozen numbers; it is plain data, so that a verdict can be
+computed again from the journal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import exp, inf, lgamma, log
+from math import exp, log
 from typing import Any, assert_never
 
+from modelcd.domain import intervals
+from modelcd.domain.checks import Split, divided, quiet, refuse_impossible, splits_from, splits_plain, wrong_splits
 from modelcd.domain.eprocess import Table, log_sum
-from modelcd.domain.policy import Canary, Guard, GuardKind
-from modelcd.domain.samples import BUCKETS, Block
-from modelcd.domain.series import GRID_RATIO, Series, begin, factors
+from modelcd.domain.games import game
+from modelcd.domain.means import Moments
+from modelcd.domain.plain import from_plain, to_plain
+from modelcd.domain.policy import LABELLED, Canary, Guard, GuardKind
+from modelcd.domain.samples import BUCKETS, Block, Sums
+from modelcd.domain.series import UNLUCKY, Series, begin, factors, position, seconds_at
+from modelcd.domain.telling import conclude, reason_of
 from modelcd.domain.verdict import Finding, Verdict
 
-RATIO_LEVEL = 0.001
-"""The chance that correctly divided traffic is ever called wrongly divided, per routing revision."""
+MEMORY = 2000.0
+"""Of how many requests of late the latency histograms tell: thresholds follow the champion when load changes.
 
+Any threshold that was settled before the block is valid.  One from the whole past would lie far off once both arms
+have become slower, and then nearly all requests are beyond it, whichever version answered.
+"""
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """How requests and labels served under one routing were divided, to be held against the *share* asked for."""
-
-    share: float
-    requests: tuple[int, int] = (0, 0)
-    labels: tuple[int, int] = (0, 0)
+Outcomes = Table | Moments
 
 
 @dataclass(frozen=True)
 class Judge:
     """All that was learned so far; a value, `update` returns a new one.
 
-    `policy` is what of the policy matters here.  `latencies` are the baseline's bucket counts since the start.
+    `policy` is what of the policy matters here.  `latencies` are the bucket counts of late, (baseline, challenger).
+    `step` and `at` are those of the newest block, `busy` when requests were last counted, `peak` the strongest evidence
+    (a logarithm) that there ever was against the challenger.
     """
 
     policy: Canary
     guards: tuple[tuple[Series, ...], ...]
-    latencies: tuple[int, ...] = (0,) * BUCKETS
-    latency_ticks: int = 0
+    latencies: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,) * BUCKETS, (0.0,) * BUCKETS)
     splits: tuple[tuple[str, Split], ...] = ()
+    step: int = 0
+    at: float | None = None
+    busy: float | None = None
+    peak: float = 0.0
 
     def to_plain(self) -> dict[str, Any]:
         """Return JSON values; floats keep every digit, so that the verdict is the same after reading."""
-        policy = self.policy
         return {
-            "shares": list(policy.shares),
-            "alpha": policy.alpha,
-            "beta": policy.beta,
-            "guards": [
-                [
-                    g.name,
-                    g.kind.value,
-                    g.margin,
-                    [list(pair) for pair in g.ratios],
-                    g.grace,
-                    [s.to_plain() for s in series],
-                ]
-                for g, series in zip(policy.guards, self.guards, strict=True)
-            ],
-            "latencies": list(self.latencies),
-            "latency_ticks": self.latency_ticks,
-            "splits": {name: [s.share, *s.requests, *s.labels] for name, s in self.splits},
+            "policy": to_plain(self.policy),
+            "guards": [[series.to_plain() for series in guard] for guard in self.guards],
+            "latencies": [_sparse(counts) for counts in self.latencies],
+            "splits": splits_plain(self.splits),
+            "step": self.step,
+            "at": self.at,
+            "busy": self.busy,
+            "peak": self.peak,
         }
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Judge:
         """Read what `to_plain` wrote."""
-        guards = tuple(
-            Guard(name, GuardKind(kind), margin, tuple((q, r) for q, r in ratios), grace)
-            for name, kind, margin, ratios, grace, _ in plain["guards"]
-        )
+        baseline, challenger = (_dense(counts) for counts in plain["latencies"])
         return cls(
-            policy=Canary(tuple(plain["shares"]), guards, alpha=plain["alpha"], beta=plain["beta"]),
-            guards=tuple(tuple(Series.from_plain(s) for s in guard[5]) for guard in plain["guards"]),
-            latencies=tuple(plain["latencies"]),
-            latency_ticks=plain["latency_ticks"],
-            splits=tuple((n, Split(s[0], (s[1], s[2]), (s[3], s[4]))) for n, s in plain["splits"].items()),
+            policy=from_plain(Canary, plain["policy"]),
+            guards=tuple(tuple(Series.from_plain(series) for series in guard) for guard in plain["guards"]),
+            latencies=(baseline, challenger),
+            splits=splits_from(plain["splits"]),
+            step=plain["step"],
+            at=plain["at"],
+            busy=plain["busy"],
+            peak=plain["peak"],
         )
 
 
@@ -94,7 +95,8 @@ class Judgement:
     """What the judge says now: the verdict, why in one sentence, and one finding per guard.
 
     `odds` is the evidence of all guards together that the challenger is worse, `bar` where it is rolled back; a
-    finding's own odds are its part of that sum.  A finding named `split` follows when traffic is divided wrongly.
+    finding's own odds are its part of that sum.  Findings of data checks follow, where one has something to say.
+    `peak` is the strongest evidence that there ever was: 1/peak is an anytime-valid p-value of "no worse".
     """
 
     verdict: Verdict
@@ -102,287 +104,254 @@ class Judgement:
     findings: tuple[Finding, ...]
     odds: float
     bar: float
+    peak: float = 1.0
 
 
 def start(policy: Canary) -> Judge:
-    """Return a judge that has seen nothing."""
+    """Return a judge that has seen nothing; of *policy* it takes shares, guards, alpha, beta and unit."""
     guards = tuple(replace(guard, function=None) for guard in policy.guards)
-    kept = Canary(policy.shares, guards, alpha=policy.alpha, beta=policy.beta)
+    kept = Canary(policy.shares, guards, alpha=policy.alpha, beta=policy.beta, unit=policy.unit)
     return Judge(kept, tuple(begin(guard, kept) for guard in guards))
 
 
 def update(judge: Judge, block: Block) -> Judge:
     """Return the judge after one tick's counts.
 
-    Raises `ValueError` when the counts cannot be: negative, not whole, more failures than requests, another grid.
+    A block is what came since the block before, never cumulative, and under one routing only.  Raises `ValueError` for
+    what cannot be: counts that are negative, not whole or not finite, more failures than requests, another grid, labels
+    of an unknown guard, numbers out of their bounds, a clock that went back, another unit than the policy's.
     """
-    _check(block)
-    latencies, ticks = judge.latencies, judge.latency_ticks
-    compared = bool(sum(block.baseline.latency) and sum(block.challenger.latency))
-    if compared:
-        latencies = tuple(a + b for a, b in zip(latencies, block.baseline.latency, strict=True))
-        ticks += 1
-    # At 1, 2, 4, 8, ... ticks: a threshold that moved with every block would chase its own noise.
-    refresh = compared and ticks & (ticks - 1) == 0
-    guards = []
+    refuse_impossible(judge.policy, block, judge.at)
+    guards, latencies = [], judge.latencies
+    if sum(block.baseline.latency) and sum(block.challenger.latency):
+        pairs = zip(latencies, (block.baseline.latency, block.challenger.latency), strict=True)
+        latencies = tuple(_of_late(before, new) for before, new in pairs)  # type: ignore[assignment]
     for guard, all_series in zip(judge.policy.guards, judge.guards, strict=True):
         after = tuple(_play(series, guard, judge.policy, block) for series in all_series)
-        if guard.kind is GuardKind.LATENCY and refresh:
-            after = tuple(series.refreshed(latencies) for series in after)
+        if guard.kind is GuardKind.LATENCY and guard.limit is None and latencies is not judge.latencies:
+            after = tuple(series.refreshed(latencies[0]) for series in after)
         guards.append(after)
-    return replace(judge, guards=tuple(guards), latencies=latencies, latency_ticks=ticks, splits=_divided(judge, block))
+    served = block.challenger.requests or block.baseline.requests
+    updated = replace(
+        judge,
+        guards=tuple(guards),
+        latencies=latencies,
+        splits=divided(judge.splits, judge.policy, block),
+        step=block.step,
+        at=judge.at if block.at is None else block.at,
+        busy=block.at if served or judge.busy is None else judge.busy,
+    )
+    return replace(updated, peak=round(max(judge.peak, _total(updated, _view(judge.policy, block.step))), 6))
+
+
+def finding(judge: Judge, step: int | None = None, *, intervals: bool = False, now: float | None = None) -> Judgement:
+    """Return the verdict for moving on from *step* (from 0; the newest block's unless given) of the ladder.
+
+    PASS when every guard is certified at that step's tolerance, the evidence against is far from its bar and all data
+    checks are clean; FAIL when the evidence has reached the bar; ERROR when the evidence cannot be trusted, or when the
+    champion breaks an absolute limit as well; else INCONCLUSIVE.  *now* (seconds of the blocks' clock) lets it notice
+    that blocks no longer come.  *intervals* of the excess cost some 20 ms a guard; a guard that fails has its own always.
+    """
+    step = judge.step if step is None else step
+    if step < 0:
+        raise ValueError(f"a step counts from 0, got {step}")
+    policy, view = judge.policy, _view(judge.policy, step)
+    bar = log(1 / policy.alpha)
+    parts = _parts(judge, view)
+    total = log_sum(parts)
+    failed = total >= bar
+    blamed = [failed and (part >= bar or part == max(parts)) for part in parts]
+    findings = [_finding(judge, number, step, blamed[number], intervals) for number in range(len(parts))]
+    findings += wrong_splits(judge.splits) + quiet(judge.busy, judge.at if now is None else now)
+    verdict, reason = conclude(findings, total, policy)
+    return Judgement(verdict, reason, tuple(findings), _odds(total), 1 / policy.alpha, _odds(max(judge.peak, total)))
 
 
 def _play(series: Series, guard: Guard, policy: Canary, block: Block) -> Series:
-    bar = log(1 / policy.beta)
+    bar, rules = log(1 / policy.beta), game(guard, series.quantile)
+    baseline, challenger = block.baseline, block.challenger
     match guard.kind:
         case GuardKind.ERRORS:
-            new, old = block.challenger, block.baseline
-            return series.after(Table(new.failures, new.requests, old.failures, old.requests), bar)
+            table = Table(challenger.failures, challenger.requests, baseline.failures, baseline.requests)
+            return series.after(rules, block.revision, [table], bar)
         case GuardKind.LATENCY:
-            return series.after_latencies(block.baseline, block.challenger, bar)
+            return series.after(rules, block.revision, series.tables(baseline, challenger), bar)
         case GuardKind.SUCCESS:
-            # In a fixed order, so that a reader of the journal computes the very same digits.
-            for _, (baseline, challenger) in sorted(block.labels.items()):
-                series = series.after(Table(challenger.bad, challenger.n, baseline.bad, baseline.n), bar)
+            # Each block of labels was served under one routing; pooled by arrival, early complaints would count twice.
+            served = block.labels.get(guard.name, block.labels.get("", {}))
+            for revision, (base, new) in sorted(served.items()):
+                series = series.after(rules, revision, [Table(new.bad, new.n, base.bad, base.n)], bar)
+            return series
+        case GuardKind.METRIC:
+            for revision, (old, new_sums) in sorted(block.sums.get(guard.name, {}).items()):
+                moments = Moments(*_scaled(guard, new_sums), *_scaled(guard, old))
+                series = series.after(rules, revision, [moments], bar)
             return series
         case _:
             assert_never(guard.kind)
 
 
-def judgement(judge: Judge, step: int) -> Judgement:
-    """Return the verdict for moving on from *step* (from 0) of the ladder.
-
-    PASS when every guard is certified at that step's tolerance, the evidence against is far from its bar and traffic
-    is divided as asked; FAIL when the evidence has reached the bar; ERROR when traffic is divided wrongly; else
-    INCONCLUSIVE.
-    """
-    if step < 0:
-        raise ValueError(f"a step counts from 0, got {step}")
-    policy = judge.policy
-    view = factors(policy).index(policy.tolerance_factor(step))
-    bar = log(1 / policy.alpha)
-    parts = [_against(series, view, len(judge.guards)) for series in judge.guards]
-    total = log_sum(parts)
-    failed = total >= bar
-    to_blame = [failed and (part >= bar or part == max(parts)) for part in parts]
-    findings = [_finding(judge, number, step, blamed=blamed) for number, blamed in enumerate(to_blame)] + _wrong_splits(
-        judge
-    )
-    verdict, reason = _conclude(findings, to_blame, total, policy)
-    return Judgement(verdict, reason, tuple(findings), _odds(total), 1 / policy.alpha)
+def _scaled(guard: Guard, sums: Sums) -> tuple[float, float, float]:
+    """Return how many numbers, their sum and their sum of squares, on the scale from 0 (best) to 1 (worst)."""
+    n, width = sums.n, guard.high - guard.low
+    zero, sign = (guard.high, -1.0) if guard.higher_is_better else (guard.low, 1.0)
+    total = sign * (sums.total - n * zero) / width
+    squares = (sums.squares - 2 * zero * sums.total + n * zero * zero) / (width * width)
+    return float(n), round(max(0.0, total), 9), round(max(0.0, squares), 9)
 
 
-def interval(judge: Judge, name: str) -> tuple[float, float] | None:
-    """Return limits for the excess of bad outcomes of the guard *name*, valid at all times with chance 1 - alpha.
-
-    For latency it is the excess beyond the quantile with the most evidence.  None when there is too little data.
-    """
-    for guard, series in zip(judge.policy.guards, judge.guards, strict=True):
-        if guard.name == name:
-            return _leading(series).excess.interval(judge.policy.alpha, guard.margin or 0.02)
-    raise ValueError(f"no guard is called {name!r}; there are {', '.join(g.name for g in judge.policy.guards)}")
+def _of_late(before: Sequence[float], new: Sequence[int]) -> tuple[float, ...]:
+    keep = max(0.0, 1 - sum(new) / MEMORY)
+    return tuple(round(keep * a + b, 3) if a or b else 0.0 for a, b in zip(before, new, strict=True))
 
 
-# Whether the evidence can be trusted.
+def _view(policy: Canary, step: int) -> int:
+    return factors(policy).index(policy.tolerance_factor(step))
 
 
-def _check(block: Block) -> None:
-    if block.step < 0:
-        raise ValueError(f"a step counts from 0, got {block.step}")
-    for arm, counters in (("baseline", block.baseline), ("challenger", block.challenger)):
-        if len(counters.latency) != BUCKETS:
-            raise ValueError(f"{arm}: {len(counters.latency)} latency buckets, the grid has {BUCKETS}")
-        counts = (counters.requests, counters.failures, *counters.latency)
-        if any(not (0 <= count < inf) or count != int(count) for count in counts):
-            raise ValueError(f"{arm}: counts must be whole and not negative; read the metrics again")
-        if counters.failures > counters.requests:
-            raise ValueError(f"{arm}: {counters.failures} failures of {counters.requests} requests cannot be")
-    for revision, pair in block.labels.items():
-        for labels in pair:
-            if any(not (0 <= c < inf) or c != int(c) for c in (labels.n, labels.bad)) or labels.bad > labels.n:
-                raise ValueError(f"labels served under {revision}: {labels.bad} bad of {labels.n} cannot be")
+def _parts(judge: Judge, view: int) -> list[float]:
+    """Return each guard's part (a logarithm) of the evidence: nothing from comparisons within their tolerance."""
+    return [_against(series, view) - log(len(judge.guards)) for series in judge.guards]
 
 
-def _divided(judge: Judge, block: Block) -> tuple[tuple[str, Split], ...]:
-    splits, served = dict(judge.splits), (block.challenger.requests, block.baseline.requests)
-    # Also blocks that only one arm had a request in: without them little traffic looks as if it were divided wrongly.
-    if block.step < len(judge.policy.shares) and any(served):
-        share = (judge.policy.shares[block.step] if block.share is None else block.share) / 100
-        split = splits.get(block.revision, Split(share))
-        added = (split.requests[0] + served[0], split.requests[1] + served[1])
-        splits[block.revision] = replace(split, requests=added)
-    for revision, (baseline, challenger) in block.labels.items():
-        if revision in splits and (baseline.n or challenger.n):
-            split = splits[revision]
-            labelled = (split.labels[0] + challenger.n, split.labels[1] + baseline.n)
-            splits[revision] = replace(split, labels=labelled)
-    return tuple(splits.items())
+def _total(judge: Judge, view: int) -> float:
+    return log_sum(_parts(judge, view))
 
 
-def _mixture(challenger: int, baseline: int, share: float) -> float:
-    """Return the logarithm of the evidence that the challenger's part is not *share*: a Beta mixture around it."""
-    a, b = 1000 * share, 1000 * (1 - share)
-    both = lgamma(a + challenger) + lgamma(b + baseline) - lgamma(a + b + challenger + baseline)
-    return both - lgamma(a) - lgamma(b) + lgamma(a + b) - challenger * log(share) - baseline * log(1 - share)
+def _against(all_series: Sequence[Series], view: int) -> float:
+    counted = [s.evidence.log_odds for s in all_series if _counts(s, view)]
+    return log_sum(counted) - log(len(all_series))
 
 
-def _wrong_splits(judge: Judge) -> list[Finding]:
-    findings = []
-    for revision, split in judge.splits:
-        for what, (challenger, baseline) in (("requests", split.requests), ("labels", split.labels)):
-            log_odds = _mixture(challenger, baseline, split.share) if challenger and baseline else -inf
-            if log_odds >= log(1 / RATIO_LEVEL):
-                found = 100 * challenger / (challenger + baseline)
-                reason = (
-                    f"the challenger got {found:.1f} % of the {what} ({challenger:,} of {challenger + baseline:,}), "
-                    f"not the {100 * split.share:g} % asked for: the arms cannot be compared; look at the router"
-                )
-                evidence = {"revision": revision, "share": split.share, "odds": _odds(log_odds)}
-                evidence |= {"challenger_n": challenger, "baseline_n": baseline}
-                findings.append(Finding("split", Verdict.ERROR, reason, evidence))
-    return findings
+def _counts(series: Series, view: int) -> bool:
+    """Say whether the evidence of *series* counts: beyond the tolerance; or beyond a limit that the baseline keeps."""
+    if series.limited:
+        return series.evidence.exceeds(0) and not series.evidence.beyond[1] > 0
+    return series.evidence.exceeds(view)
 
 
-# What is said about it.
+def _environment(series: Series, bar: float) -> bool:
+    """Say whether challenger and baseline both break the limit of *series*, for certain."""
+    evidence = series.evidence
+    return series.limited and evidence.log_odds >= bar and evidence.exceeds(0) and evidence.beyond[1] > 0
+
+
+def _finding(judge: Judge, number: int, step: int, blamed: bool, with_intervals: bool) -> Finding:
+    policy, guard, all_series = judge.policy, judge.policy.guards[number], judge.guards[number]
+    view, bar = _view(policy, step), log(1 / policy.alpha)
+    series = max(all_series, key=lambda s: s.evidence.log_odds)
+    certified = all(s.certificate(view).granted for s in all_series)
+    evidence = {
+        **_counted(guard, series),
+        **_latency(judge, guard, all_series, series, view),
+        "interval": _interval(guard, series, policy.alpha) if with_intervals or blamed else None,
+        "odds": _odds(
+            log_sum([s.evidence.log_odds for s in all_series]) - log(len(all_series)) - log(len(judge.guards))
+        ),
+        "bar": 1 / policy.alpha,
+        "beyond_tolerance": any(_counts(s, view) for s in all_series),
+        "certified": certified,
+        "certificate_odds": _odds(min(s.certificate(view).log_odds for s in all_series)),
+        "certificate_bar": 1 / policy.beta,
+        **_outlook(judge, guard, all_series, step),
+    }
+    verdict = Verdict.FAIL if blamed else Verdict.PASS if certified else Verdict.INCONCLUSIVE
+    if not blamed and any(_environment(s, bar + log(len(judge.guards))) for s in all_series):
+        verdict, evidence["environment"] = Verdict.ERROR, True
+    return Finding(guard.name, verdict, reason_of(guard, verdict, evidence, policy), evidence)
+
+
+def _counted(guard: Guard, series: Series) -> dict[str, Any]:
+    """Return counts, rates (or means) and the estimated excess, in the words' units."""
+    seen = series.seen[0]
+    width = guard.high - guard.low if guard.kind is GuardKind.METRIC else 1.0
+    excess = intervals.estimate(series.stretches, alone=series.limited)
+    told: dict[str, Any] = {
+        "challenger_n": round(seen.challenger_n),
+        "baseline_n": round(seen.baseline_n),
+        "excess": excess * width if excess is not None else None,
+        "unit": "labels" if guard.kind in LABELLED else "requests",
+        "tolerance": guard.limit if series.limited else None,
+    }
+    if isinstance(seen, Table):
+        told |= {"challenger_bad": round(seen.challenger_bad, 1), "baseline_bad": round(seen.baseline_bad, 1)}
+        totals = seen.challenger_bad, seen.baseline_bad
+    else:
+        totals = seen.challenger_sum, seen.baseline_sum
+    for arm, n, total in (("challenger", seen.challenger_n, totals[0]), ("baseline", seen.baseline_n, totals[1])):
+        rate = total / n if n else None
+        if guard.kind is GuardKind.METRIC and rate is not None:
+            rate = guard.high - rate * width if guard.higher_is_better else guard.low + rate * width
+        told[f"{arm}_rate"] = rate
+    return told
+
+
+def _latency(judge: Judge, guard: Guard, all_series: Sequence[Series], leading: Series, view: int) -> dict[str, Any]:
+    if guard.kind is not GuardKind.LATENCY or leading.limited:
+        tolerance = None if leading.limited else leading.certificate(view).margin * _width(guard)
+        limit = {"quantile": leading.quantile, "threshold": leading.seconds} if leading.quantile else {}
+        return {**limit, **({"tolerance": tolerance} if tolerance is not None else {})}
+    quantiles = [
+        {
+            "quantile": s.quantile,
+            "threshold": s.seconds,
+            "certified": s.certificate(view).granted,
+            **{
+                arm: seconds_at(position(counts, s.quantile)) if sum(counts) else None
+                for arm, counts in zip(("baseline", "challenger"), judge.latencies, strict=True)
+            },
+        }
+        for s in all_series
+    ]
+    ratio = 1.15 ** leading.shifts[view]
+    slack = leading.certificate(view).margin
+    return {
+        "quantile": leading.quantile,
+        "threshold": leading.seconds,
+        "tolerance": ratio,
+        "slack": slack,
+        "quantiles": quantiles,
+        "now": next(q for q in quantiles if q["quantile"] == leading.quantile),
+    }
+
+
+def _width(guard: Guard) -> float:
+    return guard.high - guard.low if guard.kind is GuardKind.METRIC else 1.0
+
+
+def _interval(guard: Guard, series: Series, level: float) -> tuple[float, float] | None:
+    found = intervals.interval(series.stretches, level, alone=series.limited)
+    return (found[0] * _width(guard), found[1] * _width(guard)) if found is not None else None
+
+
+def _outlook(judge: Judge, guard: Guard, all_series: Sequence[Series], step: int) -> dict[str, Any]:
+    """Say how many more outcomes would settle it: the median, and what nine of ten need at most."""
+    policy, view = judge.policy, _view(judge.policy, step)
+    share = _share(policy, step, all_series[0].seen[0])
+    bar, latencies = log(1 / policy.beta), judge.latencies[0]
+    needs = [s.needs(game(guard, s.quantile), view, share, bar, latencies) for s in all_series]
+    most = None if None in needs else max(n for n in needs if n is not None)
+    return {"needs": most, "unlucky": round(UNLUCKY * most) if most is not None else None}
+
+
+def _share(policy: Canary, step: int, seen: Outcomes) -> float:
+    if step < len(policy.shares):
+        return policy.shares[step] / 100
+    if not seen.one_sided:
+        return seen.challenger_n / (seen.challenger_n + seen.baseline_n)
+    return 0.5
 
 
 def _odds(log_odds: float) -> float:
     return exp(min(log_odds, 700.0))
 
 
-def _against(series: Sequence[Series], view: int, guards: int) -> float:
-    """Return a guard's part (a logarithm) of the evidence: nothing from comparisons within their tolerance."""
-    counted = [s.evidence.log_odds for s in series if s.evidence.exceeds(view)]
-    return log_sum(counted) - log(len(series)) - log(guards)
+def _sparse(counts: Sequence[float]) -> dict[str, float]:
+    return {str(k): count for k, count in enumerate(counts) if count}
 
 
-def _leading(series: Sequence[Series]) -> Series:
-    return max(series, key=lambda s: s.evidence.log_odds)
+def _dense(counts: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(float(counts.get(str(k), 0.0)) for k in range(BUCKETS))
 
 
-def _share(policy: Canary, step: int, seen: Table | None) -> float:
-    if step < len(policy.shares):
-        return policy.shares[step] / 100
-    if seen and not seen.one_sided:
-        return seen.challenger_n / (seen.challenger_n + seen.baseline_n)
-    return 0.5
-
-
-def _finding(judge: Judge, number: int, step: int, *, blamed: bool) -> Finding:
-    policy, guard, all_series = judge.policy, judge.policy.guards[number], judge.guards[number]
-    view = factors(policy).index(policy.tolerance_factor(step))
-    series = _leading(all_series)
-    seen, weight = series.evidence.seen, log(len(judge.guards))
-    log_odds = log_sum([s.evidence.log_odds for s in all_series]) - log(len(all_series)) - weight
-    certified = all(s.certificates[view].granted for s in all_series)
-    share = _share(policy, step, seen)
-    needs = [s.needs(view, share, log(1 / policy.beta), judge.latencies) for s in all_series]
-    evidence: dict[str, Any] = {
-        "challenger_bad": round(seen.challenger_bad, 1),
-        "challenger_n": round(seen.challenger_n),
-        "baseline_bad": round(seen.baseline_bad, 1),
-        "baseline_n": round(seen.baseline_n),
-        "challenger_rate": seen.challenger_bad / seen.challenger_n if seen.challenger_n else None,
-        "baseline_rate": seen.baseline_bad / seen.baseline_n if seen.baseline_n else None,
-        "excess": series.excess.value,
-        "interval": interval(judge, guard.name),
-        "odds": _odds(log_odds),
-        "bar": 1 / policy.alpha,
-        "beyond_tolerance": any(s.evidence.exceeds(view) for s in all_series),
-        "certified": certified,
-        "certificate_odds": _odds(min(s.certificates[view].log_odds for s in all_series)),
-        "certificate_bar": 1 / policy.beta,
-        "needs": None if None in needs else max(n for n in needs if n is not None),
-        "unit": "labels" if guard.kind is GuardKind.SUCCESS else "requests",
-    }
-    if guard.kind is GuardKind.LATENCY:
-        evidence["quantile"] = series.quantile
-        evidence["threshold"] = series.seconds
-        evidence["tolerance"] = GRID_RATIO ** series.shifts[view]
-        evidence["slack"] = series.certificates[view].margin
-        evidence["quantiles"] = [
-            {"quantile": s.quantile, "threshold": s.seconds, "certified": s.certificates[view].granted}
-            for s in all_series
-        ]
-    else:
-        evidence["tolerance"] = series.certificates[view].margin
-    verdict = Verdict.FAIL if blamed else Verdict.PASS if certified else Verdict.INCONCLUSIVE
-    return Finding(guard.name, verdict, f"{_seen(guard, series)}: {_said(guard, verdict, evidence, policy)}", evidence)
-
-
-def _seen(guard: Guard, series: Series) -> str:
-    kc, nc, kb, nb = series.evidence.seen
-    if not nc or not nb:
-        return guard.name
-    if guard.kind is GuardKind.SUCCESS:
-        kc, kb = nc - kc, nb - kb
-    name, slower = guard.name, ""
-    if series.seconds is not None:
-        name, slower = f"{name} p{100 * series.quantile:g}", f" slower than {_time(series.seconds)}"
-    return (
-        f"{name} {100 * kc / nc:.1f} % ({kc:,.0f} of {nc:,.0f}){slower} "
-        f"against {100 * kb / nb:.1f} % ({kb:,.0f} of {nb:,.0f})"
-    )
-
-
-def _time(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-
-
-def _ratio(odds: float) -> str:
-    if odds > 1e6:
-        return "above 1,000,000 : 1"
-    return f"{odds:,.0f} : 1" if odds >= 2 else "even" if odds > 0.5 else "none"
-
-
-def _said(guard: Guard, verdict: Verdict, evidence: Mapping[str, Any], policy: Canary) -> str:
-    odds, bar = evidence["odds"], evidence["bar"]
-    if verdict is Verdict.FAIL:
-        jointly = "" if odds >= bar else ", reached together with other guards"
-        return f"worse; evidence {_ratio(odds)}, the bar was {_ratio(bar)}{jointly}"
-    if verdict is Verdict.PASS:
-        confidence = f"({100 * (1 - policy.beta):g} %)"
-        if guard.kind is GuardKind.LATENCY:
-            if evidence["slack"]:
-                points = f"{100 * evidence['slack']:g} point{'' if evidence['slack'] == 0.01 else 's'}"
-                return f"less than {points} more are slower than {evidence['tolerance']:.2f} times that {confidence}"
-            return f"not slower by {evidence['tolerance']:.2f} times {confidence}"
-        points = 100 * evidence["tolerance"]
-        return f"no worse by {points:g} point{'' if points == 1 else 's'} {confidence}"
-    needs, unit = evidence["needs"], evidence["unit"]
-    more = (
-        f"needs about {_about(needs):,} more {unit}" if needs else f"no number of {unit} in sight that would settle it"
-    )
-    if not evidence["challenger_n"] or not evidence["baseline_n"]:
-        return f"not enough {unit} to compare; {more}"
-    if odds >= 0.1 * bar and not evidence["beyond_tolerance"]:
-        return f"worse, but within the tolerance; {more}"
-    if odds >= 0.1 * bar:
-        return f"looks worse; evidence {_ratio(odds)}, the bar is {_ratio(bar)}; {more}"
-    return f"not enough {unit} to say; {more}"
-
-
-def _about(count: int) -> int:
-    """Round up to two digits: a forecast has no more."""
-    unit = int(10 ** max(0, len(str(count)) - 2))
-    return -(-count // unit) * unit
-
-
-def _conclude(
-    findings: Sequence[Finding], to_blame: Sequence[bool], total: float, policy: Canary
-) -> tuple[Verdict, str]:
-    if any(to_blame):
-        return Verdict.FAIL, "; ".join(f.reason for f in findings if f.verdict is Verdict.FAIL)
-    errors = [finding.reason for finding in findings if finding.verdict is Verdict.ERROR]
-    if errors:
-        return Verdict.ERROR, "; ".join(errors)
-    if not findings:
-        return Verdict.INCONCLUSIVE, "no guard watches this release, so nothing can be certified"
-    open_ones = [finding.reason for finding in findings if finding.verdict is not Verdict.PASS]
-    if open_ones:
-        return Verdict.INCONCLUSIVE, "; ".join(open_ones)
-    if total >= log(0.1 / policy.alpha):
-        odds = _ratio(_odds(total))
-        return Verdict.INCONCLUSIVE, f"every guard is certified, but evidence of {odds} speaks against it: watching on"
-    return Verdict.PASS, "; ".join(finding.reason for finding in findings)
+judgement = finding

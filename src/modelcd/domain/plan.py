@@ -1,8 +1,8 @@
 """What a release will need, before it starts: requests, time and exposed users for each step and guard.
 
 A forecast of the judge by its own arithmetic.  A test gains `growth` nats per request while the rates are what they are
-thought to be.  A certificate is granted after about ln(1/beta) of them and a half, a regression is rolled back after
-ln(1/alpha) + 1, and after ln(guards) and ln(quantiles) more where several share one budget (their mean decides).
+thought to be.  A certificate is granted after about ln(1/beta) of them, a regression is rolled back after ln(1/alpha)
++ 1, and after ln(guards) and ln(quantiles) more where several share one budget (their mean decides).
 Certificates run from the first block on, so what an early step learned is counted at the later ones, and labels count
 once they have come.
 
@@ -15,29 +15,17 @@ are at most 10 s apart and are not counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import ceil, floor, inf, isfinite, log, log10
-from statistics import NormalDist
 from typing import NamedTuple
 
-from modelcd.domain.eprocess import Rates, clip, growth
-from modelcd.domain.policy import Canary, Guard, GuardKind
-from modelcd.domain.samples import BUCKETS
-from modelcd.domain.series import GRID_RATIO, begin, factors
-
-MIXED = 0.5
-"""What a certificate pays, in nats, for being the mean of three bets of which nobody knows the best; by simulation."""
-
-CERTIFIED_LATE = 2.2
-"""Nine of ten certificates are granted within so many times the median."""
+from modelcd.domain.forecast import SLOWEST, Comparison, Traffic, missing, plannable, tests_of
+from modelcd.domain.policy import LABELLED, Canary, Guard, GuardKind
+from modelcd.domain.series import UNLUCKY, factors
 
 CONDEMNED_LATE = 2.1
 """Nine of ten regressions are rolled back within so many times the median."""
-
-DEVIATION = 0.5
-"""The deviation of the logarithm of latencies where none were recorded."""
 
 CLEARLY = 1.25
 """Nine of ten are rolled back in time from so many times the tolerance on.
@@ -49,52 +37,11 @@ one in ten was seen to take 3 to 17 times as long; at 1.1 times up to 1.5, from 
 REGRESSION = 2.5
 """The regression whose cost is told, in tolerances of the last step: clearly beyond twice, which a step before has."""
 
-RAREST = 1e-4
-"""The least rate of bad outcomes that is planned with: nobody knows that there are none."""
-
 SHARES = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 33.0, 50.0)
 """The shares that a search may choose; above 50 % the champion has too few requests to compare with."""
 
 STEPS = 3
 """The most steps of a ladder that a search may choose: tolerances have three sizes."""
-
-_SLOWEST = 64.0
-"""The largest ratio of latencies that is thought of as a regression."""
-
-_PLANNED = (GuardKind.ERRORS, GuardKind.LATENCY, GuardKind.SUCCESS)
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What comes in and what the champion does with it; None is unknown.
-
-    `per_minute` counts requests of both arms, `errors` is the champion's rate of failed requests, `wrong` its rate of
-    bad outcomes among labels by guard.  `labelled` is the part of the requests that get a label, `label_delay` how
-    many seconds later.  `latencies` are the champion's bucket counts (`LATENCY_GRID`); without any they are taken as
-    lognormal with `DEVIATION`.
-    """
-
-    per_minute: float | None = None
-    errors: float | None = None
-    wrong: Mapping[str, float] = field(default_factory=dict)
-    labelled: float | None = None
-    label_delay: float | None = None
-    latencies: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, value, most in (
-            ("per_minute", self.per_minute, inf),
-            ("errors", self.errors, 1.0),
-            ("labelled", self.labelled, 1.0),
-            ("label_delay", self.label_delay, inf),
-            *((f"wrong of {guard}", rate, 1.0) for guard, rate in self.wrong.items()),
-        ):
-            if value is not None and not (isfinite(value) and 0 <= value <= most):
-                raise ValueError(f"{name} cannot be {value:g}")
-        if self.per_minute == 0 or self.labelled == 0:
-            raise ValueError("without requests, or without labels, nothing can be planned")
-        if self.latencies and len(self.latencies) != BUCKETS:
-            raise ValueError(f"{len(self.latencies)} latency buckets, the grid has {BUCKETS}")
 
 
 class Amount(NamedTuple):
@@ -116,6 +63,7 @@ class Need:
 
     guard: str
     unit: str
+    measure: str
     tolerated: float
     outcomes: Amount
     seconds: Amount
@@ -141,6 +89,7 @@ class Regression:
     """
 
     guard: str
+    measure: str
     worse: float
     seconds: Amount
     exposed: Amount
@@ -195,35 +144,21 @@ class Plan:
         return any(obstacle.hopeless for obstacle in self.obstacles)
 
 
-def missing(policy: Canary, traffic: Traffic) -> tuple[str, ...]:
-    """Name what *policy* cannot be planned without: fields of `Traffic`, and `wrong NAME` for a guard of labels."""
-    judged = [guard.name for guard in policy.guards if guard.kind is GuardKind.SUCCESS and _plannable(guard)]
-    failing = any(guard.kind is GuardKind.ERRORS and _plannable(guard) for guard in policy.guards)
-    needed = {
-        "per_minute": traffic.per_minute is None,
-        "errors": failing and traffic.errors is None,
-        **{f"wrong {name}": name not in traffic.wrong for name in judged},
-        "labelled": bool(judged) and traffic.labelled is None,
-        "label_delay": bool(judged) and traffic.label_delay is None,
-    }
-    return tuple(name for name, lacks in needed.items() if lacks)
-
-
 def plan(policy: Canary, traffic: Traffic) -> Plan:
     """Return what *policy* needs under *traffic*; raises `ValueError` for what is `missing`."""
     if lacking := missing(policy, traffic):
         raise ValueError(f"a plan needs to know: {', '.join(lacking)}")
-    course, late = _course(policy, traffic, 1.0), _course(policy, traffic, CERTIFIED_LATE)
+    course, late = _course(policy, traffic, 1.0), _course(policy, traffic, UNLUCKY)
     steps = tuple(_step(course, late, number) for number in range(len(policy.shares)))
-    total = Amount(course.starts[-1], late.starts[-1])
+    total = _amount(course.starts[-1], late.starts[-1])
     return Plan(
         steps=steps,
         seconds=total,
         requests=Amount(*(seconds * course.per_second for seconds in total)),
         exposed=Amount(*(sum(step.exposed[k] for step in steps) for k in (0, 1))),
-        regressions=tuple(regression(policy, traffic, guard) for guard in policy.guards if _plannable(guard)),
+        regressions=tuple(regression(policy, traffic, guard) for guard in policy.guards if plannable(guard, traffic)),
         obstacles=tuple(_obstacles(policy, traffic, steps, total)),
-        unplanned=tuple(guard.name for guard in policy.guards if not _plannable(guard)),
+        unplanned=tuple(guard.name for guard in policy.guards if not plannable(guard, traffic)),
     )
 
 
@@ -259,8 +194,8 @@ def exposed_at_worst(policy: Canary, traffic: Traffic) -> float:
 
     Worse by `REGRESSION` times the tolerance, until it is rolled back, in the unlucky case; infinite where it is not.
     """
-    plannable = [guard for guard in policy.guards if _plannable(guard)]
-    return max((regression(policy, traffic, guard).exposed.unlucky for guard in plannable), default=inf)
+    planned = [guard for guard in policy.guards if plannable(guard, traffic)]
+    return max((regression(policy, traffic, guard).exposed.unlucky for guard in planned), default=inf)
 
 
 def regression(policy: Canary, traffic: Traffic, guard: Guard) -> Regression:
@@ -268,110 +203,10 @@ def regression(policy: Canary, traffic: Traffic, guard: Guard) -> Regression:
 
     Early steps tolerate more than later ones, so it may get on to a larger share before it is rolled back.
     """
-    tests = [test for test in _tests(policy, traffic) if test.guard == guard]
+    tests = [test for test in tests_of(policy, traffic) if test.guard == guard]
     worse = min(test.times(REGRESSION, factors(policy).index(1.0)) for test in tests)
     median, unlucky = (_rolled_back(policy, traffic, guard, worse, luck) for luck in (1.0, CONDEMNED_LATE))
-    return Regression(guard.name, worse, Amount(median[0], unlucky[0]), Amount(median[1], unlucky[1]))
-
-
-# Tests: one per comparison that the judge makes.
-
-_growth = lru_cache(maxsize=65_536)(growth)
-
-
-@dataclass(frozen=True)
-class _Test:
-    """A comparison of the judge: `rate` is the champion's, `margins` and `shifts` what each view of it tolerates.
-
-    For latency `slower` gives the part of the champion's requests beyond so many edges of the grid above its quantile.
-    A challenger is worse by an excess of bad outcomes (0 if identical), or by a ratio of latencies (1 if identical).
-    """
-
-    guard: Guard
-    rate: float
-    margins: tuple[float, ...]
-    per_second: float
-    delay: float = 0.0
-    shifts: tuple[int, ...] = ()
-    slower: Callable[[float], float] | None = None
-
-    @property
-    def identical(self) -> float:
-        return 0.0 if self.slower is None else 1.0
-
-    def tolerated(self, view: int) -> float:
-        return self.margins[view] if self.slower is None else float(GRID_RATIO ** self.shifts[view])
-
-    def times(self, multiple: float, view: int) -> float:
-        """Return the regression that is *multiple* times what is tolerated."""
-        if self.slower is None:
-            return min(multiple * self.margins[view], 0.999 - self.rate)
-        return 1 + multiple * (self.tolerated(view) - 1)
-
-    def counts(self, worse: float, view: int, luck: float) -> bool:
-        """Say whether a challenger *worse* by so much is beyond what is tolerated; clearly, where luck is bad."""
-        return worse >= self.times(CLEARLY if luck > 1 else 1.0, view) * (1 - 1e-9)
-
-    def certifies(self, worse: float, view: int, share: float) -> float:
-        """Return the evidence a second, in nats, that the challenger is within the tolerance of *view*."""
-        shift = self.shifts[view] if self.slower else 0
-        rates, margin = self._rates(worse, shift), self.margins[view]
-        within = rates.challenger < rates.baseline + margin
-        return self.per_second * _growth(rates, share / 100, margin) if within else 0.0
-
-    def condemns(self, worse: float, share: float) -> float:
-        """Return the evidence a second, in nats, that the challenger is worse."""
-        rates = self._rates(worse, 0)
-        return self.per_second * _growth(rates, share / 100, 0.0) if rates.challenger > rates.baseline else 0.0
-
-    def _rates(self, worse: float, shift: int) -> Rates:
-        if self.slower is None:
-            return Rates(clip(self.rate + worse), clip(self.rate))
-        return Rates(clip(self.slower(shift - log(worse) / log(GRID_RATIO))), clip(self.rate))
-
-
-def _plannable(guard: Guard) -> bool:
-    # A limit that is absolute compares with no champion; it is another forecast.
-    return guard.kind in _PLANNED and getattr(guard, "limit", None) is None
-
-
-def _tests(policy: Canary, traffic: Traffic) -> Iterator[_Test]:
-    assert traffic.per_minute is not None, "what is missing was refused"
-    per_second = traffic.per_minute / 60
-    for guard in policy.guards:
-        if not _plannable(guard):
-            continue
-        for series in begin(guard, policy):
-            margins = tuple(certificate.margin for certificate in series.certificates)
-            if guard.kind is GuardKind.ERRORS:
-                yield _Test(guard, max(RAREST, traffic.errors or 0.0), margins, per_second)
-            elif guard.kind is GuardKind.SUCCESS:
-                rate, labels = max(RAREST, traffic.wrong[guard.name]), per_second * (traffic.labelled or 0.0)
-                yield _Test(guard, rate, margins, labels, traffic.label_delay or 0.0)
-            elif any(traffic.latencies):
-                timed = series.refreshed(traffic.latencies)
-                assert timed.threshold is not None, "it was set a line above"
-                place = timed.threshold[0] + 1 - timed.threshold[1]
-                tail = partial(_tail, traffic.latencies, place)
-                yield _Test(guard, 1 - series.quantile, margins, per_second, shifts=timed.shifts, slower=tail)
-            else:
-                tail = partial(_lognormal, NormalDist().inv_cdf(series.quantile))
-                yield _Test(guard, 1 - series.quantile, margins, per_second, shifts=series.shifts, slower=tail)
-
-
-def _tail(counts: Sequence[int], place: float, beyond: float) -> float:
-    """Return the part of *counts* above a place on the grid, in buckets from its lower end, plus *beyond*."""
-    at = min(max(place + beyond, 0.0), BUCKETS - 1e-9)
-    bucket = floor(at)
-    return (sum(counts[bucket + 1 :]) + (1 - (at - bucket)) * counts[bucket]) / sum(counts)
-
-
-def _lognormal(z: float, beyond: float) -> float:
-    return 1 - NormalDist().cdf(z + beyond * log(GRID_RATIO) / DEVIATION)
-
-
-def _certifying_bar(policy: Canary) -> float:
-    return log(1 / policy.beta) + MIXED
+    return Regression(guard.name, tests[0].measure, worse, *map(_amount, median, unlucky))
 
 
 # Time: what happens when.
@@ -393,7 +228,7 @@ class _Course:
     """How a release goes in time: when each step starts (and the last one ends), when each guard concludes there."""
 
     policy: Canary
-    tests: tuple[_Test, ...]
+    tests: tuple[Comparison, ...]
     per_second: float
     starts: tuple[float, ...]
     concluded: tuple[Mapping[str, float], ...]
@@ -412,7 +247,7 @@ class _Course:
 def _course(policy: Canary, traffic: Traffic, luck: float) -> _Course:
     """Let an identical challenger go up the ladder, at *luck* times the median evidence."""
     assert traffic.per_minute is not None, "what is missing was refused"
-    tests, bar = tuple(_tests(policy, traffic)), luck * _certifying_bar(policy)
+    tests, bar = tuple(tests_of(policy, traffic)), luck * log(1 / policy.beta)
     starts, concluded = [0.0], []
     for step in range(len(policy.shares)):
         view = factors(policy).index(policy.tolerance_factor(step))
@@ -433,9 +268,9 @@ def _in_time(course: _Course) -> bool:
 def _rolled_back(policy: Canary, traffic: Traffic, guard: Guard, worse: float, luck: float) -> tuple[float, float]:
     """Return the seconds and the challenger's requests until one *worse* on *guard* goes back; infinite if never."""
     assert traffic.per_minute is not None, "what is missing was refused"
-    tests = tuple(_tests(policy, traffic))
+    tests = tuple(tests_of(policy, traffic))
     worse_ones = [test for test in tests if test.guard == guard]
-    late = CERTIFIED_LATE if luck > 1 else 1.0
+    late = UNLUCKY if luck > 1 else 1.0
     starts, exposed = [0.0], 0.0
     for step, share in enumerate(policy.shares):
         view, start, shares = (
@@ -447,7 +282,7 @@ def _rolled_back(policy: Canary, traffic: Traffic, guard: Guard, worse: float, l
         for test in tests:
             size = worse if test.guard == guard else test.identical
             paces = [test.certifies(size, view, part) for part in shares]
-            passed = max(passed, _when(late * _certifying_bar(policy), paces, starts, test.delay))
+            passed = max(passed, _when(late * log(1 / policy.beta), paces, starts, test.delay))
         back = start + _condemned_in(policy, worse_ones, step, worse, luck)
         end = min(passed, back)
         if end - start > policy.step_budget:
@@ -462,18 +297,19 @@ def _rolled_back(policy: Canary, traffic: Traffic, guard: Guard, worse: float, l
 def _step(course: _Course, late: _Course, number: int) -> Step:
     policy, share = course.policy, course.policy.shares[number]
     names = dict.fromkeys(test.guard.name for test in course.tests)
-    seconds = Amount(course.lasts(number), late.lasts(number))
+    seconds = _amount(course.lasts(number), late.lasts(number))
     needs = []
     for name in names:
         tests = [test for test in course.tests if test.guard.name == name]
         view = factors(policy).index(policy.tolerance_factor(number))
-        waits = Amount(course.waits(number, name), late.waits(number, name))
-        labelled = tests[0].guard.kind is GuardKind.SUCCESS
+        waits = _amount(course.waits(number, name), late.waits(number, name))
+        labelled = tests[0].guard.kind in LABELLED
         needs.append(
             Need(
                 guard=name,
                 unit="labels" if labelled else "requests",
-                tolerated=min(test.tolerated(view) for test in tests),
+                measure=tests[0].measure,
+                tolerated=min(test.tolerated[view] for test in tests),
                 outcomes=Amount(*(max(0.0, wait - tests[0].delay) * tests[0].per_second for wait in waits)),
                 seconds=waits,
                 exposed=_given(course, share, waits),
@@ -483,11 +319,16 @@ def _step(course: _Course, late: _Course, number: int) -> Step:
     return Step(share, seconds, _given(course, share, seconds), tuple(needs))
 
 
+def _amount(median: float, unlucky: float) -> Amount:
+    # A step that began late for the unlucky has what came meanwhile; that is no luck.
+    return Amount(median, max(median, unlucky))
+
+
 def _given(course: _Course, share: float, seconds: Amount) -> Amount:
     return Amount(*(part * course.per_second * share / 100 for part in seconds))
 
 
-def _caught(policy: Canary, tests: Sequence[_Test], step: int, luck: float) -> float | None:
+def _caught(policy: Canary, tests: Sequence[Comparison], step: int, luck: float) -> float | None:
     """Return the smallest regression that is rolled back within the budget of *step*; None when none is."""
     view = factors(policy).index(policy.tolerance_factor(step))
 
@@ -495,13 +336,18 @@ def _caught(policy: Canary, tests: Sequence[_Test], step: int, luck: float) -> f
         return _condemned_in(policy, tests, step, worse, luck) <= policy.step_budget
 
     low = min(test.times(CLEARLY if luck > 1 else 1.0, view) for test in tests)
-    high = _SLOWEST if tests[0].slower else 0.999 - tests[0].rate
+    high = max(test.most for test in tests)
     if not seen(high):
         return None
     return low if seen(low) else _least(seen, low, high)
 
 
-def _condemned_in(policy: Canary, tests: Sequence[_Test], step: int, worse: float, luck: float) -> float:
+def _counts(test: Comparison, worse: float, view: int, luck: float) -> bool:
+    """Say whether a challenger *worse* by so much is beyond what is tolerated; clearly, where luck is bad."""
+    return worse >= test.times(CLEARLY if luck > 1 else 1.0, view) * (1 - 1e-9)
+
+
+def _condemned_in(policy: Canary, tests: Sequence[Comparison], step: int, worse: float, luck: float) -> float:
     """Return after how many seconds of *step* a challenger *worse* on the guard of *tests* is rolled back.
 
     What came at earlier steps is not counted: a challenger that passed them was tolerated there, or looked better than
@@ -511,7 +357,7 @@ def _condemned_in(policy: Canary, tests: Sequence[_Test], step: int, worse: floa
     # The mean over guards, and over a guard's quantiles, decides: the others' part is as good as lost.
     bar = luck * (log(1 / policy.alpha) + 1 + log(len(policy.guards)) + log(len(tests)))
     paces = [
-        (test.condemns(worse, policy.shares[step]), test.delay) for test in tests if test.counts(worse, view, luck)
+        (test.condemns(worse, policy.shares[step]), test.delay) for test in tests if _counts(test, worse, view, luck)
     ]
     return min((bar / pace + delay for pace, delay in paces if pace > 0), default=inf)
 
@@ -551,7 +397,7 @@ def _remedies(policy: Canary, traffic: Traffic, guard: Guard, step: int) -> Iter
     alone = replace(policy, guards=(guard,))
 
     def enough(changed: Canary, under: Traffic = traffic) -> bool:
-        return _in_time(_course(changed, under, CERTIFIED_LATE))
+        return _in_time(_course(changed, under, UNLUCKY))
 
     for share in SHARES:
         kept = (*(s for s in policy.shares[:step] if s < share), share, *(s for s in policy.shares if s > share))
@@ -566,7 +412,7 @@ def _remedies(policy: Canary, traffic: Traffic, guard: Guard, step: int) -> Iter
     assert traffic.per_minute is not None, "what is missing was refused"
     if enough_at(1e6 * traffic.per_minute):
         yield Remedy("per_minute", (_round_up(_least(enough_at, traffic.per_minute, 1e6 * traffic.per_minute)),))
-    course = _course(alone, traffic, CERTIFIED_LATE)
+    course = _course(alone, traffic, UNLUCKY)
     longest = max(course.waits(k, guard.name) for k in range(len(policy.shares)))
     if isfinite(longest):
         yield Remedy("step_budget", (_round_up(longest),))
@@ -574,13 +420,16 @@ def _remedies(policy: Canary, traffic: Traffic, guard: Guard, step: int) -> Iter
 
 def _wider(alone: Canary, guard: Guard, enough: Callable[[Canary], bool]) -> Iterator[Remedy]:
     """Give the least margin, or the least ratio for each quantile, that is enough."""
+    if guard.limit is not None:
+        return
     if guard.kind is not GuardKind.LATENCY:
+        widest = 0.5 * (guard.high - guard.low)
 
         def with_margin(margin: float) -> bool:
             return enough(replace(alone, guards=(replace(guard, margin=margin),)))
 
-        if with_margin(0.5):
-            yield Remedy("margin", (_round_up(_least(with_margin, guard.margin, 0.5)),))
+        if with_margin(widest):
+            yield Remedy("margin", (_round_up(_least(with_margin, guard.margin, widest)),))
         return
     wider: list[float] = []
     for quantile, ratio in guard.ratios:
@@ -590,8 +439,8 @@ def _wider(alone: Canary, guard: Guard, enough: Callable[[Canary], bool]) -> Ite
 
         if with_ratio(ratio):
             wider += (quantile, ratio)
-        elif with_ratio(_SLOWEST):
-            wider += (quantile, _round_up(_least(with_ratio, ratio, _SLOWEST)))
+        elif with_ratio(SLOWEST):
+            wider += (quantile, _round_up(_least(with_ratio, ratio, SLOWEST)))
         else:
             return
     yield Remedy("ratios", tuple(wider))

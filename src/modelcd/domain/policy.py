@@ -13,6 +13,8 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from modelcd.domain.routing import Unit
+
 
 class Bound(StrEnum):
     """What a gate compares with."""
@@ -66,16 +68,25 @@ class GuardKind(StrEnum):
     ERRORS = "errors"
     LATENCY = "latency"
     SUCCESS = "success"
+    """Any yes/no outcome of an answer whose truth is known."""
+    METRIC = "metric"
+    """A bounded number of an answer whose truth is known."""
+
+
+LABELLED = (GuardKind.SUCCESS, GuardKind.METRIC)
+"""The kinds of guards that are fed by labels."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A live metric, challenger against champion at the same time, with a tolerance.
+    """A live metric, challenger against champion at the same time, with a tolerance; or against a `limit` of its own.
 
-    `margin` is the tolerated excess of bad outcomes as a fraction (0.01 is one percentage point) for errors and
-    success; `ratios` maps quantile to the tolerated ratio for latency, e.g. ((0.5, 1.25), (0.99, 1.5)), and `grace` is
-    how many seconds slower is tolerated whatever the ratio: a version with a small share has colder caches, and that
-    is a large part of a few milliseconds.
+    `margin` is the tolerated excess as a fraction (0.01 is one percentage point) for errors and success, and in the
+    metric's own unit for a number between `low` and `high`; `ratios` maps quantile to the tolerated ratio for latency,
+    e.g. ((0.5, 1.25), (0.99, 1.5)), and `grace` is how many seconds slower is tolerated whatever the ratio: a version
+    with a small share has colder caches, and that is a large part of a few milliseconds.  `higher_is_better` is the
+    direction of success and metric.  With a `limit` (an SLO) nothing is compared: a rate, a mean, or for latency the
+    seconds that the `quantile` may reach.
     """
 
     name: str
@@ -83,18 +94,61 @@ class Guard:
     margin: float = 0.0
     ratios: tuple[tuple[float, float], ...] = ()
     grace: float = 0.0
-    function: Callable[[Any, Any], bool] | None = field(default=None, compare=False, repr=False)
+    function: Callable[[Any, Any], bool | float] | None = field(default=None, compare=False, repr=False)
+    higher_is_better: bool = True
+    low: float = 0.0
+    high: float = 1.0
+    limit: float | None = None
+    quantile: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.kind is GuardKind.LATENCY:
+        if self.limit is not None:
+            self._check_limit(_number(f"guard {self.name}: a limit", self.limit))
+        elif self.kind is GuardKind.LATENCY:
             if not self.ratios:
                 raise ValueError("a latency guard needs at least one quantile, e.g. guard.latency(p99=1.5)")
             if any(not 0 < q < 1 or r <= 1 for q, r in self.ratios):
                 raise ValueError("a latency guard's ratios are above 1, e.g. guard.latency(p99=1.5)")
             if _number("guard.latency(grace=…)", self.grace) < 0:
                 raise ValueError(f"a latency guard's grace is in seconds, 0 or more, got {self.grace:g}")
-        elif not 0 < self.margin < 1:
+        elif self.kind is GuardKind.METRIC:
+            if not 0 < _number(f"guard {self.name}: margin", self.margin) < self.high - self.low:
+                raise ValueError(f"guard {self.name}: margin lies between 0 and high - low, got {self.margin:g}")
+        elif not 0 < _number(f"guard {self.name}: margin", self.margin) < 1:
             raise ValueError(f"guard {self.name}: margin is a fraction between 0 and 1, got {self.margin:g}")
+
+    def _check_limit(self, limit: float) -> None:
+        if self.kind is GuardKind.LATENCY:
+            if not limit > 0 or not 0 < self.quantile < 1:
+                raise ValueError(
+                    f"guard {self.name}: a latency limit is in seconds, above 0, of a quantile between 0 and 1"
+                )
+        elif not self.low < limit < self.high:
+            raise ValueError(f"guard {self.name}: a limit lies between {self.low:g} and {self.high:g}, got {limit:g}")
+
+    def at_most(self, limit: float, *, quantile: float = 0.99) -> Guard:
+        """Return an absolute guard: at most *limit*, whatever the champion does (for latency *quantile*, in seconds).
+
+        A champion that breaks it too blames the environment, not the challenger: the release holds.
+        """
+        if self.kind in LABELLED and self.higher_is_better:
+            raise ValueError(f"guard {self.name}: more is better, so a limit is .at_least({limit:g})")
+        return self._limited(limit, "at most", quantile)
+
+    def at_least(self, limit: float) -> Guard:
+        """Return an absolute guard: at least *limit*, whatever the champion does."""
+        if self.kind not in LABELLED or not self.higher_is_better:
+            raise ValueError(f"guard {self.name}: less is better, so a limit is .at_most({limit:g})")
+        return self._limited(limit, "at least", 0.99)
+
+    def _limited(self, limit: float, bound: str, quantile: float) -> Guard:
+        name = f"{self.name} {bound} {limit:g}"
+        return replace(self, name=name, limit=limit, quantile=quantile, margin=0.0, ratios=(), grace=0.0)
+
+    def badness(self, value: float) -> float:
+        """Return *value* of a metric on the scale from 0 (best) to 1 (worst)."""
+        worse = self.high - value if self.higher_is_better else value - self.low
+        return worse / (self.high - self.low)
 
 
 class OnDoubt(StrEnum):
@@ -120,7 +174,8 @@ class Canary:
     `alpha` bounds the chance that a version no worse on any guard is ever rolled back, `beta` the chance that one
     beyond a tolerance is ever promoted.  `keep_warm` is how many seconds the old version keeps running after
     promotion.  With `fallback` the champion answers when the challenger fails, and the failure still counts against
-    the challenger.
+    the challenger.  `unit` is what is assigned to a version and counted: requests of one user are not independent, so
+    where users are assigned, users are counted.
     """
 
     shares: tuple[float, ...] = (5, 25, 50)
@@ -137,6 +192,7 @@ class Canary:
     beta: float = 0.05
     fallback: bool = True
     keep_warm: float = 600.0
+    unit: Unit = Unit.REQUEST
 
     if TYPE_CHECKING:
 
@@ -156,6 +212,7 @@ class Canary:
             beta: float = ...,
             fallback: bool = ...,
             keep_warm: float = ...,
+            unit: Unit = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -174,8 +231,6 @@ class Canary:
         names = [g.name for g in self.guards]
         if len(set(names)) != len(names):
             raise ValueError(f"two guards have the same name: {', '.join(names)}")
-        if sum(g.kind is GuardKind.SUCCESS for g in self.guards) > 1:
-            raise ValueError("a canary has at most one success guard: labels are judged by one function")
         if not (0 < self.alpha < 0.5 and 0 < self.beta < 0.5):
             raise ValueError("alpha and beta are chances between 0 and 0.5")
         if not 0 <= self.bake < self.step_budget:

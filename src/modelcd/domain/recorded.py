@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from modelcd.domain.plan import Traffic
-from modelcd.domain.policy import Canary, GuardKind
+from modelcd.domain.forecast import Traffic
+from modelcd.domain.policy import LABELLED, Canary, GuardKind
 from modelcd.domain.records import Record
 from modelcd.domain.release import Endpoint, Release, fold
-from modelcd.domain.samples import Block, Counters, Labels, add, block_from
+from modelcd.domain.samples import Block, Counters, Labels, Sums, add, block_from
 
 NEWEST = 3
 """How many releases say what comes in: one alone may have been short, and older ones met other traffic."""
@@ -39,7 +39,8 @@ class Glance:
 class Recorded:
     """What was recorded of an endpoint: the glances of its newest releases by id, and what its *champion* did.
 
-    `judged` holds the champion's labels by guard; `labelled` names the releases in which labels were asked for.
+    `judged` holds the labels of the champion by guard, `numbers` its metrics; `labelled` names the releases in which
+    labels were asked for.
     """
 
     endpoint: Endpoint
@@ -47,6 +48,7 @@ class Recorded:
     labelled: frozenset[str] = frozenset()
     champion: Counters = field(default_factory=Counters)
     judged: Mapping[str, Labels] = field(default_factory=dict)
+    numbers: Mapping[str, Sums] = field(default_factory=dict)
 
     @property
     def requests(self) -> int:
@@ -66,6 +68,7 @@ class Recorded:
             per_minute=60 * self.requests / self.seconds if self.requests and self.seconds > 0 else None,
             errors=self.champion.failures / self.champion.requests if self.champion.requests else None,
             wrong={name: labels.bad / labels.n for name, labels in self.judged.items() if labels.n},
+            numbers={name: _moments(sums) for name, sums in self.numbers.items() if sums.n > 1},
             labelled=part,
             label_delay=delay,
             latencies=self.champion.latency if any(self.champion.latency) else (),
@@ -93,6 +96,7 @@ def recorded(stream: str, records: Iterable[Record]) -> Recorded:
     labelled: set[str] = set()
     counted: dict[int, Counters] = {}
     judged: dict[int, dict[str, Labels]] = {}
+    numbers: dict[int, dict[str, Sums]] = {}
     since = 0.0
     for record in records:
         release = endpoint.open
@@ -104,22 +108,30 @@ def recorded(stream: str, records: Iterable[Record]) -> Recorded:
             continue
         block = block_from(body["block"])
         told = _labels(block, release.policy)
-        requests, labels = block.baseline.requests + block.challenger.requests, _both(told)
+        requests, labels = block.baseline.requests + block.challenger.requests, _both(block, told)
         glances.setdefault(release.id, []).append(Glance(since, endpoint.awake, requests, labels))
         since = endpoint.awake
-        labelled |= {release.id} if any(guard.kind is GuardKind.SUCCESS for guard in release.policy.guards) else set()
+        labelled |= {release.id} if any(guard.kind in LABELLED for guard in release.policy.guards) else set()
         for arm, version, counters in _arms(release, block):
             counted[version] = add(counted.get(version, Counters()), counters)
             known = judged.setdefault(version, {})
             for name, pair in told.items():
                 before = known.get(name, Labels())
                 known[name] = Labels(before.n + pair[arm].n, before.bad + pair[arm].bad)
+            sums = numbers.setdefault(version, {})
+            for name, new in _numbers(block, arm).items():
+                sums[name] = _plus(sums.get(name, Sums()), new)
     newest = [name for name, seen in glances.items() if any(glance.requests for glance in seen)][-NEWEST:]
     found = Recorded(endpoint, {name: tuple(glances[name]) for name in newest}, frozenset(labelled))
     if endpoint.champion is None:
         return found
-    champion = counted.get(endpoint.champion, Counters())
-    return replace(found, champion=champion, judged=judged.get(endpoint.champion, {}))
+    version = endpoint.champion
+    return replace(
+        found,
+        champion=counted.get(version, Counters()),
+        judged=judged.get(version, {}),
+        numbers=numbers.get(version, {}),
+    )
 
 
 def _arms(release: Release, block: Block) -> list[tuple[int, int, Counters]]:
@@ -129,17 +141,41 @@ def _arms(release: Release, block: Block) -> list[tuple[int, int, Counters]]:
 
 def _labels(block: Block, policy: Canary) -> dict[str, tuple[Labels, Labels]]:
     """Return the labels of both arms by guard, whatever routing their requests were served under."""
-    name = next((guard.name for guard in policy.guards if guard.kind is GuardKind.SUCCESS), "")
-    pairs = list(block.labels.values())
-    if not pairs:
-        return {}
-    baseline, challenger = (Labels(sum(p[k].n for p in pairs), sum(p[k].bad for p in pairs)) for k in (0, 1))
-    return {name: (baseline, challenger)}
+    told = {}
+    for name, served in block.labels.items():
+        guard = name or next(guard.name for guard in policy.guards if guard.kind is GuardKind.SUCCESS)
+        baseline, challenger = (
+            Labels(sum(pair[k].n for pair in served.values()), sum(pair[k].bad for pair in served.values()))
+            for k in (0, 1)
+        )
+        told[guard] = baseline, challenger
+    return told
 
 
-def _both(told: Mapping[str, tuple[Labels, Labels]]) -> int:
+def _numbers(block: Block, arm: int) -> dict[str, Sums]:
+    """Return the numbers of one arm by guard."""
+    told: dict[str, Sums] = {}
+    for name, served in block.sums.items():
+        for pair in served.values():
+            told[name] = _plus(told.get(name, Sums()), pair[arm])
+    return told
+
+
+def _moments(sums: Sums) -> tuple[float, float]:
+    """Return mean and variance."""
+    mean = sums.total / sums.n
+    return mean, max(0.0, sums.squares / sums.n - mean * mean)
+
+
+def _plus(one: Sums, other: Sums) -> Sums:
+    return Sums(one.n + other.n, one.total + other.total, one.squares + other.squares)
+
+
+def _both(block: Block, told: Mapping[str, tuple[Labels, Labels]]) -> int:
     # Several guards may judge one and the same label.
-    return max((baseline.n + challenger.n for baseline, challenger in told.values()), default=0)
+    counted = [baseline.n + challenger.n for baseline, challenger in told.values()]
+    numbers = [sum(old.n + new.n for old, new in served.values()) for served in block.sums.values()]
+    return max([*counted, *numbers], default=0)
 
 
 def _served(glances: Sequence[Glance], until: float) -> tuple[float, float]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from operator import add as plus
 from typing import Any
 
+from modelcd.domain.routing import Unit
+
 LATENCY_GRID: tuple[float, ...] = tuple(float(f"{0.0005 * 1.15**k:.4g}") for k in range(85))
 """Upper edges of the latency buckets in seconds, 0.5 ms to about 63 s; one more bucket holds what is slower."""
 
@@ -53,27 +55,41 @@ class Counters:
 
 @dataclass(frozen=True)
 class Labels:
-    """Answers whose truth is known: `n` of them, `bad` of them no success."""
+    """Answers whose truth is known: `n` of them, `bad` of them of the outcome that is not wanted."""
 
     n: int = 0
     bad: int = 0
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Numbers that a metric gave for answers whose truth is known: how many, their sum, the sum of their squares."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+
+@dataclass(frozen=True)
 class Block:
     """What the champion (`baseline`) and the challenger did at the same time under one and the same routing.
 
-    `labels` maps the routing revision *under which the requests were served* to (baseline, challenger) labels
-    that arrived in this block, whenever they were served.  `share` is what the challenger was given under `revision`,
-    in per cent, where that is not the share of `step`: in a replay under another policy.
+    `labels` maps the name of a guard and the routing revision *under which the requests were served* to (baseline,
+    challenger) labels that arrived in this block, whenever they were served; `sums` does so for guards of numbers.
+    `share` is what the challenger was given under `revision`, in per cent, where that is not the share of `step`: in a
+    replay under another policy.  `at` is when the counts were read, in seconds of a clock that never goes back; None
+    where that was not kept.  `unit` is what the counts count.
     """
 
     revision: str
     step: int
     baseline: Counters = field(default_factory=Counters)
     challenger: Counters = field(default_factory=Counters)
-    labels: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, tuple[Labels, Labels]]] = field(default_factory=dict)
+    sums: Mapping[str, Mapping[str, tuple[Sums, Sums]]] = field(default_factory=dict)
     share: float | None = None
+    at: float | None = None
+    unit: Unit = Unit.REQUEST
 
 
 def add(one: Counters, other: Counters) -> Counters:
@@ -114,13 +130,39 @@ def block_plain(block: Block) -> dict[str, Any]:
         "step": block.step,
         "baseline": counters_plain(block.baseline),
         "challenger": counters_plain(block.challenger),
-        "labels": {r: [base.n, base.bad, new.n, new.bad] for r, (base, new) in block.labels.items()},
+        "labels": {
+            guard: {r: [base.n, base.bad, new.n, new.bad] for r, (base, new) in served.items()}
+            for guard, served in block.labels.items()
+        },
+        **({"sums": {guard: _sums_plain(served) for guard, served in block.sums.items()}} if block.sums else {}),
         **({"share": block.share} if block.share is not None else {}),
+        **({"at": block.at} if block.at is not None else {}),
+        **({"unit": block.unit.value} if block.unit is not Unit.REQUEST else {}),
     }
 
 
+def _sums_plain(served: Mapping[str, tuple[Sums, Sums]]) -> dict[str, list[float]]:
+    return {r: [b.n, b.total, b.squares, c.n, c.total, c.squares] for r, (b, c) in served.items()}
+
+
 def block_from(plain: Mapping[str, Any]) -> Block:
-    """Read what `block_plain` wrote."""
-    labels = {r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in plain["labels"].items()}
-    baseline, challenger = counters_from(plain["baseline"]), counters_from(plain["challenger"])
-    return Block(plain["revision"], plain["step"], baseline, challenger, labels, plain.get("share"))
+    """Read what `block_plain` wrote; where labels have no guard's name, they belong to the only one there was."""
+    given = plain["labels"]
+    given = {"": given} if any(isinstance(value, list) for value in given.values()) else given
+    return Block(
+        revision=plain["revision"],
+        step=plain["step"],
+        baseline=counters_from(plain["baseline"]),
+        challenger=counters_from(plain["challenger"]),
+        labels={
+            guard: {r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in served.items()}
+            for guard, served in given.items()
+        },
+        sums={
+            guard: {r: (Sums(int(n[0]), n[1], n[2]), Sums(int(n[3]), n[4], n[5])) for r, n in served.items()}
+            for guard, served in plain.get("sums", {}).items()
+        },
+        share=plain.get("share"),
+        at=plain.get("at"),
+        unit=Unit(plain.get("unit", Unit.REQUEST.value)),
+    )
