@@ -27,6 +27,9 @@ DEVIATION = 0.5
 RAREST = 1e-4
 """The least rate of bad outcomes that is planned with: nobody knows that there are none."""
 
+FOLLOWING = 0.75
+"""What is left of the pace of a latency certificate because its threshold follows the champion; by simulation."""
+
 SLOWEST = 64.0
 """The largest ratio of latencies that is thought of as a regression."""
 
@@ -201,7 +204,7 @@ def _latency(guard: Guard, series: Series, latencies: tuple[int, ...], per_secon
         0.0,
         tolerated=tuple(float(GRID_RATIO**shift) for shift in shifts),
         most=SLOWEST,
-        fine=lambda size, view, share: _fine(rates(size, shifts[view]), share, margins[view]),
+        fine=lambda size, view, share: FOLLOWING * _fine(rates(size, shifts[view]), share, margins[view]),
         worse=lambda size, share: _worse(rates(size, 0.0), share),
     )
 
