@@ -16,7 +16,7 @@ import os
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from modelcd.adapters.memory_project import MemorySuccesses
 from modelcd.adapters.memory_traffic import MemoryRouter
 from modelcd.artifact import digest_of
 from modelcd.domain.plain import to_plain
-from modelcd.domain.policy import Canary, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.replay import Attempt, Found, Look, Recording, recording
 from modelcd.domain.routing import Routing
-from modelcd.domain.samples import Block, Counters, Labels, add
+from modelcd.domain.samples import Block, Counters, Labels, Sums, add
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, NotReady, PredictionsError
 from modelcd.ports import Instance, Labelled, Still, Unit, always
@@ -57,7 +57,7 @@ class Replayed:
         self.journal = MemoryJournal()
         self.runtime = _Runtime(self)
         self.router = _Router(self)
-        guard = next((g.name for g in policy.guards if g.kind is GuardKind.SUCCESS), "")
+        judged = {guard.name: _as_judged for guard in policy.guards if guard.kind in FROM_LABELS}
         self.environment = Environment(
             name=recording.start.environment,
             journal=self.journal,
@@ -67,7 +67,7 @@ class Replayed:
             router=self.router,
             metrics=_Metrics(self),
             predictions=_Predictions(self),
-            successes=MemorySuccesses({guard: lambda score, _: bool(score)}),
+            successes=MemorySuccesses(judged),
             clock=self.clock,
         )
         self.unready: dict[int, str] = {}
@@ -138,6 +138,8 @@ class Replayed:
         self.trouble = look.trouble
         if look.evidence or self.own:
             self._count(look.counted)
+            for version in look.appeared:
+                self.counters.setdefault(version, Counters(requests=1))
         if look.evidence and not look.empty:
             self._given.append(look)
             self._given_seqs.append(look.seq)
@@ -160,12 +162,12 @@ class Replayed:
         """Return *block*, which the engine takes now, with the routing and the labels as they really were."""
         looks = self._since(self._taken)
         self._taken = self.reached
-        labels: dict[str, tuple[Labels, Labels]] = {}
-        labelled = self._since(self._labels_after) if block.labels else []
-        for revision, (base, new) in (pair for look in labelled for pair in look.labels.items()):
-            was = labels.get(revision, (Labels(), Labels()))
-            labels[revision] = _sum(was[0], base), _sum(was[1], new)
-        block = replace(block, labels=labels)
+        labelled = self._since(self._labels_after) if block.labels or block.sums else []
+        block = replace(
+            block,
+            labels=_together([look.labels for look in labelled], set(block.labels), Labels),
+            sums=_together([look.sums for look in labelled], set(block.sums), Sums),
+        )
         if not looks or looks[-1].revision == block.revision:
             return block
         return replace(block, revision=looks[-1].revision, share=looks[-1].share)
@@ -211,14 +213,17 @@ class Replayed:
         wanted = self.router.read(self.recording.start.stream)
         rows: list[Labelled] = []
         for look in self._since(after):
-            for revision, pair in look.labels.items():
-                # The engine counts what it served itself; `as_served` puts the real routing back.
+            here = wanted.revision if wanted is not None else ""
+            for stranger, count in look.strange.items():
+                rows += [Labelled(look.seq, "", model, stranger, here, "main", True, None)] * count
+            served: dict[str, tuple[Any, Any]] = {}
+            for judged in (*look.labels.values(), *look.sums.values()):
+                served |= judged
+            for revision, pair in served.items():
+                # The engine counts what it served itself; `as_served` puts the real routing, and what came of it, back.
                 known = revision if revision in self.router.written or wanted is None else wanted.revision
-                for who, labels in zip((champion, version), pair, strict=True):
-                    rows += [
-                        Labelled(look.seq, "", model, int(who or 0), known, "main", k >= labels.bad, None)
-                        for k in range(labels.n)
-                    ]
+                for who, counted in zip((champion, version), pair, strict=True):
+                    rows += [Labelled(look.seq, "", model, int(who or 0), known, "main", True, None)] * counted.n
         return rows
 
 
@@ -232,8 +237,25 @@ def replayed(records: Sequence[Record], release: str, policy: Canary | None = No
     return replay(Replayed(recorded, policy or recorded.policy))
 
 
-def _sum(one: Labels, other: Labels) -> Labels:
-    return Labels(one.n + other.n, one.bad + other.bad)
+def _as_judged(_score: Any, _label: Any) -> bool:
+    """Stand in for a function of the user's: what it said live is put back by `Replayed.as_served`."""
+    return True
+
+
+def _together(looks: Sequence[Mapping[str, Any]], guards: set[str], kind: type[Any]) -> dict[str, Any]:
+    """Return what *looks* counted for *guards*, by routing and arm; labels of old journals name no guard."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for name, look in ((name, look) for look in looks for name in guards):
+        for revision, pair in look.get(name, look.get("", {})).items():
+            arms = [list(astuple(arm)) for arm in pair]
+            known = found.setdefault(name, {}).get(revision, [[0] * len(arm) for arm in arms])
+            found[name][revision] = [
+                [a + b for a, b in zip(one, more, strict=True)] for one, more in zip(known, arms, strict=True)
+            ]
+    return {
+        name: {revision: tuple(kind(*arm) for arm in arms) for revision, arms in served.items()}
+        for name, served in found.items()
+    }
 
 
 def _stand_in(entry: Entry) -> Entry:

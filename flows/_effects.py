@@ -77,12 +77,15 @@ def _visibly(name: str, function: Callable[[], T]) -> T:
     return outcome.get()  # type: ignore[no-any-return]
 
 
-def leave(key: str, markdown: str) -> None:
-    """Leave *markdown* on the run's page, if there is a server; keys hold lower-case letters, digits and dashes."""
+def leave(key: str, markdown: Callable[[], str]) -> None:
+    """Leave what *markdown* returns on the run's page, if there is a server; what cannot be told stops nothing.
+
+    Keys hold lower-case letters, digits and dashes.
+    """
     if not pages.get():
         return
     from prefect.artifacts import create_markdown_artifact
 
     clean = "".join(c if c.isascii() and (c.islower() or c.isdigit()) else "-" for c in key.lower())
     with contextlib.suppress(Exception):
-        create_markdown_artifact(key=clean.strip("-"), markdown=markdown)
+        create_markdown_artifact(key=clean.strip("-"), markdown=markdown())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from modelcd.domain import figures
+from modelcd.domain.policy import GuardKind
 from modelcd.domain.release import Endpoint, Release
-from modelcd.domain.story import Moment
 from modelcd.domain.verdict import Finding
+from modelcd.explaining import evidence_line
+from modelcd.plots import embedded
 
 
 def gates(findings: Sequence[Finding]) -> str:
@@ -15,8 +19,12 @@ def gates(findings: Sequence[Finding]) -> str:
     return "\n".join(["# Gates", "", "| check | verdict | reason |", "|---|---|---|", *rows])
 
 
-def release(endpoint: Endpoint, ended: Release, moments: Sequence[Moment]) -> str:
-    """Return the story of a release as Markdown: what happened, why, when, what it cost."""
+def release(endpoint: Endpoint, ended: Release, told: Mapping[str, Any]) -> str:
+    """Return the story of a release as Markdown: what happened, why, when, what it cost, and a picture of the evidence.
+
+    *told* is what `explained` says of it.  The picture travels inside of the page: Prefect's pages, old and new, show
+    images of the kind `data:`.
+    """
     exposed = ended.exposed
     lines = [
         f"# Version {ended.version} of {endpoint.model}: {ended.ending or 'under way'}",
@@ -31,16 +39,34 @@ def release(endpoint: Endpoint, ended: Release, moments: Sequence[Moment]) -> st
         f"| from, to | {ended.opened} … {ended.ended} |",
         f"| given to it | {exposed.requests:,} requests, {exposed.failures:,} failed,"
         f" {exposed.rescued:,} of those were answered by the champion |",
+        *_evidence(ended, told),
         "",
-        "| guard | verdict | reason |",
-        "|---|---|---|",
+        "| when | what | requests given to it by then | failed |",
+        "|---|---|---|---|",
     ]
-    for finding in ended.judgement.get("findings", []):
-        lines.append(f"| {finding['name']} | {finding['verdict']} | {_cell(finding['reason'])} |")
-    lines += ["", "| when | what | requests given to it by then | failed |", "|---|---|---|---|"]
-    for moment in moments:
-        lines.append(f"| {moment.at} | {_cell(moment.what)} | {moment.requests:,} | {moment.failed:,} |")
+    for moment in told["timeline"]:
+        lines.append(f"| {moment['at']} | {_cell(moment['what'])} | {moment['requests']:,} | {moment['failed']:,} |")
     return "\n".join(lines)
+
+
+def _evidence(ended: Release, told: Mapping[str, Any]) -> list[str]:
+    over_time = told["evidence_over_time"]
+    guards = {guard["name"]: guard for guard in over_time.get("guards", ())}
+    lines = [
+        "",
+        "| guard | verdict | reason | excess | that it is worse | that it is not |",
+        "|---|---|---|---|---|---|",
+    ]
+    for finding in told["findings"]:
+        guard, excess, odds = guards.get(finding["name"]), "", ["", ""]
+        if guard is not None:
+            excess = figures.excess(GuardKind(guard["kind"]), finding["evidence"], ended.policy.alpha)
+            odds = [evidence_line(over_time, guard, against) for against in (True, False)]
+        cells = (finding["name"], finding["verdict"], _cell(finding["reason"]), excess, *odds)
+        lines.append(f"| {' | '.join(cells)} |")
+    if over_time.get("points"):
+        lines += ["", figures.LEGEND, "", embedded(over_time)]
+    return lines
 
 
 def _cell(text: str) -> str:

@@ -23,11 +23,11 @@ from prefect import flow
 
 from modelcd.domain.delivery import stream_of
 from modelcd.domain.release import Ending, Endpoint, Release
-from modelcd.domain.story import timeline
 from modelcd.domain.verdict import Finding, Verdict, finding_plain
 from modelcd.environment import Environment
 from modelcd.environments.laptop import Laptop
 from modelcd.errors import Busy, Conflict, ModelcdError, Refused
+from modelcd.explaining import explained
 from modelcd.flows import _pages
 from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.steps import build
@@ -276,7 +276,7 @@ def _number(walk: build.Walk) -> int | None:
 
 
 def _leave(walk: build.Walk) -> None:
-    leave(f"gates-{walk.model}-{walk.delivery}", _pages.gates(walk.findings))
+    leave(f"gates-{walk.model}-{walk.delivery}", lambda: _pages.gates(walk.findings))
 
 
 # -- releases ----------------------------------------------------------------------------------------------------------
@@ -344,5 +344,8 @@ def _drive(env: Environment, watch: Watch, who: str, place: Place) -> Release:
 
 def _leave_release(env: Environment, watch: Watch) -> None:
     release = watch.endpoint.releases[-1]
-    moments = timeline(env.journal.read(watch.stream), release.id)
-    leave(f"release-{release.id}", _pages.release(watch.endpoint, release, moments))
+
+    def page() -> str:
+        return _pages.release(watch.endpoint, release, explained(env.journal.read(watch.stream), release))
+
+    leave(f"release-{release.id}", page)

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,7 @@ import stories
 
 from modelcd.adapters.http import HttpScoring
 from modelcd.adapters.journal import SqlJournal
+from modelcd.adapters.memory import Prediction
 from modelcd.adapters.memory_project import MemorySuccesses
 from modelcd.adapters.mlflow import MlflowRegistry
 from modelcd.adapters.predictions import SpoolPredictions
@@ -107,7 +108,7 @@ class Laptop:
             router=TraefikRouter(self.gateway),
             metrics=TraefikMetrics(self.gateway),
             predictions=SpoolPredictions(self.folder / "predictions"),
-            successes=MemorySuccesses({}),
+            successes=MemorySuccesses({"success": stories.right}),
             clock=Hurried(),
         )
 
@@ -118,6 +119,13 @@ class Laptop:
     def command(self, unit: Unit) -> list[str]:
         """Return the command of the light server for *unit*."""
         return [sys.executable, "-I", "-S", str(self.script), str(unit.artifact)]
+
+    def log(self, said: Sequence[Prediction]) -> None:
+        """Keep predictions as a server of production does."""
+        spool = SpoolPredictions(self.folder / "predictions").spool(stories.STREAM)
+        spool.mkdir(parents=True, exist_ok=True)
+        with (spool / "server.jsonl").open("a") as file:
+            file.writelines(json.dumps({**vars(one), "at": ""}) + "\n" for one in said)
 
     def servers(self) -> list[psutil.Process]:
         """Return every process that runs the server's code, known to the runtime or not."""

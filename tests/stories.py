@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelcd.adapters.memory import MemoryNotifier
+from modelcd.adapters.memory import MemoryNotifier, Prediction
 from modelcd.adapters.memory_project import MemoryProject
 from modelcd.artifact import Column, Manifest, write_manifest
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
@@ -23,7 +23,7 @@ from modelcd.ports import Label, Notifier, Project, Router, Still, always
 from modelcd.steps.announce import Announcer
 from modelcd.steps.build import Contract, Walk, over_http
 from modelcd.steps.reconcile import Reconciler
-from modelcd.steps.release import ask, open_release
+from modelcd.steps.release import ask, drive, open_release
 from modelcd.steps.tick import tick
 from modelcd.steps.watch import Watch
 from modelcd.testing.faults import AFTER, Effect, Faults, Killed, Moment
@@ -33,9 +33,14 @@ MODEL = "m"
 ENVIRONMENTS = ("staging", "production")
 STREAM = f"production/{MODEL}"
 POLICY = Canary(shares=(50,), guards=(Guard("errors", GuardKind.ERRORS, margin=0.4),), keep_warm=0.0)
+LABELLED = replace(POLICY, guards=(Guard("success", GuardKind.SUCCESS, margin=0.4),))
 ROWS = [{"x": 1.0}, {"x": 2.0}, {"x": 3.0}]
 LABELS = ("p1", "p2", "p3")
+LATE = "late labels take a promoted version out"
 PASSED = {"verdict": "pass", "reason": "as it should be", "evidence": {}}
+
+Log = Callable[[Sequence[Prediction]], None]
+"""Keeps predictions where a model's server keeps those of production."""
 
 KNOWN: dict[str, str] = {}
 """What is known to be broken on every backend (see `KillContract.KNOWN`)."""
@@ -147,6 +152,23 @@ class Refusing:
         return self._router.url(endpoint)
 
 
+def right(score: Any, label: Any) -> bool:
+    """Judge the scores of the scripted project, as its function of success."""
+    return bool(score == label)
+
+
+def serve(stage: Stage, log: Log, revision: str, *, wrong: bool) -> None:
+    """Let both versions have answered requests under *revision* and the truth of them come; 2 was *wrong* or right."""
+    kind = "wrong" if wrong else "right"
+    said = [
+        Prediction(f"{kind}-{version}-{k}", MODEL, version, revision, 0.0 if wrong and version == 2 else 1.0)
+        for version in (1, 2)
+        for k in range(60)
+    ]
+    log(said)
+    stage.environment("production").predictions.label(STREAM, [Label(one.id, 1.0) for one in said])
+
+
 def tell(story: str, stage: Stage) -> None:
     """Run the command of *story*."""
     match story:
@@ -162,6 +184,10 @@ def tell(story: str, stage: Stage) -> None:
             flows.rollback_in(stage, MODEL, "production", "anna")
         case "repair what died":
             tick(stage.environment("production"), Watch(STREAM), actor="reconciler")
+        case "late labels take a promoted version out":
+            env, watch = stage.environment("production"), Watch(STREAM)
+            tick(env, watch, actor="reconciler")
+            drive(env, watch, actor="reconciler")
         case "tell people":
             env = stage.environment("production")
             notifier = stage.faults.port("Notifier", stage.notifier) if stage.faults else stage.notifier
@@ -201,16 +227,21 @@ def dying(at: Moment | None) -> Callable[[Moment, Faults], None]:
     return lambda moment, faults: faults.kill() if moment == at else None
 
 
-def begin(story: str, stage: Stage, reconcile: Callable[[], None], crash: Callable[[str], None]) -> None:
-    """Bring the world to the moment before *story*; *crash* lets an instance die."""
+def begin(story: str, stage: Stage, reconcile: Callable[[], None], crash: Callable[[str], None], log: Log) -> None:
+    """Bring the world to the moment before *story*; *crash* lets an instance die, *log* keeps predictions."""
     if story == "deliver the first version":
         return
     for tale in ("deliver the first version", *(["deliver"] if story == "roll back" else [])):
         assert driven(tale, stage, dying(None)).refusal == ""
         reconcile()
-    if story.startswith("promote") or story == "roll back what is under way":
+    if story.startswith("promote") or story in ("roll back what is under way", LATE):
         assert driven("deliver", stage, dying(ACCEPTED)).died
         reconcile()
+    if story == LATE:
+        promote_by_labels(stage, log)
+        reconcile()
+        ladder = Watch(STREAM).refresh(stage.environment("production")).releases[-1].rungs
+        serve(stage, log, next(iter(ladder)), wrong=True)
     if story in ("repair what died", "tell people"):
         crash(f"{STREAM}@1")
     if story == "tell people":
@@ -224,6 +255,20 @@ def begin(story: str, stage: Stage, reconcile: Callable[[], None], crash: Callab
             tick(env, watch, actor="anna")
             env.clock.sleep(0.05)
         ask(env, MODEL, Ask.HOLD, actor="anna")
+
+
+def promote_by_labels(stage: Stage, log: Log) -> None:
+    """Promote version 2 on labels that say it is as good."""
+    env = stage.environment("production")
+    candidate = replace(flows.candidate_of(env, MODEL, 2), policy=LABELLED)
+    watch, known = open_release(env, candidate, release="r2", actor="anna", reason=""), False
+    while (release := watch.endpoint.releases[-1]).ending is None:
+        tick(env, watch, actor="anna")
+        if release.rungs and not known:
+            serve(stage, log, next(iter(release.rungs)), wrong=False)
+            known = True
+        env.clock.sleep(0.5)
+    assert watch.endpoint.champion == 2
 
 
 def rounds(environments: Mapping[str, Environment], *, most: int = 400, quiet: int = 6) -> None:

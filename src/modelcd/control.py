@@ -14,7 +14,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,9 +24,9 @@ from modelcd.domain.delivery import Delivery
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
-from modelcd.domain.story import timeline
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
+from modelcd.explaining import explained, verified
 from modelcd.history import History, delivery_plain, release_plain
 from modelcd.ports import Label
 from modelcd.workspace import Workspace, actor, open_workspace
@@ -292,15 +292,11 @@ class Control:
         }
 
     def explain(self, prefix: str) -> Plain:
-        """Return one release, or delivery, by the beginning of its id: evidence and timeline, or steps.
-
-        Raises `UnknownName`.
-        """
+        """Return one release, or delivery, by the beginning of its id: evidence and timeline, or steps."""
         where, found = self._history.find(prefix)
         if isinstance(where, str) or isinstance(found, Delivery):
             return {**delivery_plain(found), "model": where}
-        moments = timeline(self._journal.read(where.stream), found.id)
-        told = {**release_plain(found), "timeline": [asdict(moment) for moment in moments]}
+        told = {**release_plain(found), **explained(self._journal.read(where.stream), found)}
         return {**told, "last_error": self._last_error(where, found) if found.exposed.failures else ""}
 
     def replay(self, prefix: str, policy: str | Path | Canary = "") -> Plain:
@@ -337,14 +333,14 @@ class Control:
 
         if model:
             self._known(model, "production")
-            found = self._policy(policy) if policy else newest_policy(self._history.recorded(model))
+            found = self._policy(policy) if policy else newest_policy(self._history.traffic_of(model))
         else:
             described = self._describe(self._project(project))
             model = str(described["name"])
             found = self._policy(policy) if policy else from_plain(Canary, described["rollout"])
         return {
             "model": model,
-            **planned(found, self._history.recorded(model), given or Given(), soonest=soonest, exposed=exposed),
+            **planned(found, self._history.traffic_of(model), given or Given(), soonest=soonest, exposed=exposed),
         }
 
     def _policy(self, given: str | Path | Canary) -> Canary:
@@ -380,6 +376,10 @@ class Control:
         A history that was written anew, heads and all, is whole in itself: it shows only against what was kept.
         """
         return list(self._history.verify(against or {}, self._journal.orphans()))
+
+    def verify_release(self, prefix: str) -> Plain:
+        """Recompute every verdict of a release from the journal alone; gives what differs, and where it is broken."""
+        return verified(*self._history.recorded(prefix))
 
     def services(self) -> Plain:
         """Return which services live, and where they answer."""
@@ -446,7 +446,7 @@ class Control:
             "routing": endpoint.wanted.to_plain() if endpoint.wanted else None,
             "held_by": endpoint.held,
             "held_since": endpoint.held_since,
-            "trouble": endpoint.trouble,
+            "trouble": endpoint.trouble or (endpoint.reopened and f"late labels: {endpoint.reopened}"),
             "under_way": release_plain(release) if release else None,
         }
 

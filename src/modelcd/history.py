@@ -7,14 +7,16 @@ thousand models costs as much as looking at a few; the past of one model is read
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from modelcd.domain.delivery import NOTICES, Builds, Delivery, fold_builds, is_endpoint, stream_of
 from modelcd.domain.recorded import Recorded, recorded
-from modelcd.domain.records import Head, astray, rewritten, until
+from modelcd.domain.records import Head, Record, astray, rewritten, until
 from modelcd.domain.release import Endpoint, Release, fold, misremembered, since
+from modelcd.domain.story import why
 from modelcd.errors import Tampered, UnknownName, UsageError
 from modelcd.ports import Journal
 
@@ -59,12 +61,11 @@ class History:
         if not prefix:
             raise UsageError("which release? its id is empty", help="see: modelcd history MODEL")
         for stream, head in self._heads().items():
-            names = _released(head, self._from_checkpoint(stream, head))
+            names = self._released(stream, head)
             if any(name.startswith(prefix) for name in names):
                 endpoint = fold(Endpoint(stream), self.journal.read(stream))
-                found = endpoint.release(prefix)
-                assert found is not None, "a checkpoint names releases of its stream"
-                return endpoint, found
+                if (found := endpoint.release(prefix)) is not None:
+                    return endpoint, found
             known += names
         for model in self.models():
             for delivery in self.builds(model).deliveries:
@@ -73,7 +74,30 @@ class History:
                 known.append(delivery.id)
         raise UnknownName("release", prefix, known)
 
-    def recorded(self, model: str, environment: str = "production") -> Recorded:
+    def recorded(self, prefix: str) -> tuple[str, str, list[Record], str]:
+        """Return the stream and the id of the release whose id begins with *prefix*, its records, and what is broken.
+
+        The last is a sentence that names the record, or nothing.  Nothing is understood on the way there: a record that
+        was changed must not keep people from finding that out.  Raises `UnknownName`, and `UsageError` for a delivery.
+        """
+        unread: list[Tampered] = []
+        for stream, head in self._heads().items() if prefix else ():
+            try:
+                found = next((name for name in self._released(stream, head) if name.startswith(prefix)), "")
+            except Tampered as error:
+                unread.append(error)
+                continue
+            if found:
+                broken = self._astray(stream, head, None)
+                with suppress(Tampered):
+                    return stream, found, self.journal.read(stream), broken
+                return stream, found, [], broken
+        if unread:
+            raise unread[0]
+        where, _ = self.find(prefix)
+        raise UsageError(f"{prefix} is a delivery, and no traffic was judged", help=f"see: modelcd history {where}")
+
+    def traffic_of(self, model: str, environment: str = "production") -> Recorded:
         """Return what the releases of *model* tell of the traffic that the next one will meet."""
         stream = f"{environment}/{model}"
         return recorded(stream, self.journal.read(stream))
@@ -105,10 +129,11 @@ class History:
         endpoint = since(head.checkpoint) if head.checkpoint is not None else Endpoint(stream)
         return endpoint if endpoint.seq == head.seq else fold(endpoint, self.journal.read(stream, after=endpoint.seq))
 
-
-def _released(head: Head, endpoint: Endpoint) -> list[str]:
-    before = head.checkpoint.entry.body["releases"] if head.checkpoint is not None else ()
-    return [*before, *(release.id for release in endpoint.releases)]
+    def _released(self, stream: str, head: Head) -> list[str]:
+        """Return the ids of the releases that the records of *stream* name; nothing more is understood of those."""
+        before = head.checkpoint.entry.body["releases"] if head.checkpoint is not None else ()
+        behind = self.journal.read(stream, after=head.checkpoint.seq if head.checkpoint is not None else 0)
+        return list(dict.fromkeys([*before, *(record.entry.release for record in behind if record.entry.release)]))
 
 
 def release_plain(release: Release) -> dict[str, Any]:
@@ -126,7 +151,7 @@ def release_plain(release: Release) -> dict[str, Any]:
         "opened": release.opened,
         "ended": release.ended,
         "ending": str(release.ending) if release.ending else "",
-        "why": str(release.closing.get("reason", "")),
+        "why": why(release),
         "share": release.share if not release.ending else None,
         "requests": release.exposed.requests,
         "failed": release.exposed.failures,

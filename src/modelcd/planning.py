@@ -13,7 +13,7 @@ from typing import Any
 from modelcd.domain.forecast import Traffic, missing
 from modelcd.domain.plain import to_plain
 from modelcd.domain.plan import exposed_at_worst, fastest, ladders, plan
-from modelcd.domain.policy import LABELLED, Canary, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary, GuardKind
 from modelcd.domain.recorded import Recorded
 from modelcd.errors import UsageError
 
@@ -76,6 +76,7 @@ def planned(
 
     With *soonest* the shares are chosen: those that lead to 100 % soonest while a version that is worse by 2.5
     times the tolerance gets at most *exposed* requests; by default as many as under the shares of *policy*.
+    `possible` is None where a guard could not be planned and no other one is in the way.
     """
     traffic, sources = _met(policy, known, given)
     if lacking := missing(policy, traffic):
@@ -107,7 +108,7 @@ def planned(
         policy = replace(policy, shares=better.shares) if better is not None else policy
         forecast = plan(policy, traffic)
     told = {
-        "possible": possible,
+        "possible": None if possible and forecast.unplanned else possible,
         **found,
         "plan": {**to_plain(forecast), "hopeless": forecast.hopeless},
         "traffic": to_plain(traffic),
@@ -138,7 +139,7 @@ def _met(policy: Canary, known: Recorded | None, given: Given) -> tuple[Traffic,
     if GuardKind.ERRORS in kinds:
         said["errors"] = given.error_rate
     said |= dict.fromkeys((f"wrong {name}" for name in judged), given.success_rate)
-    if not kinds.isdisjoint(LABELLED):
+    if not kinds.isdisjoint(FROM_LABELS):
         said |= {"labelled": given.labels, "label_delay": given.label_delay}
     sources = {name: "recorded" if value is None else "given" for name, value in said.items()}
     numbers = (

@@ -288,10 +288,13 @@ class Project(Protocol):
 
 
 class Successes(Protocol):
-    """Asks the user's own function whether a score was a success, given the truth."""
+    """Asks the user's own function what an answer was worth, given the truth: yes or no, or a number."""
 
-    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
-        """Judge (score, label) *pairs* by the guard named *guard* in the project *snapshot*; raises `ChildError`."""
+    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
+        """Judge (score, label) *pairs* by the guard named *guard* in the project *snapshot*; raises `ChildError`.
+
+        For each pair True or False, or for a guard of numbers one within its bounds.
+        """
         ...
 
 

@@ -21,7 +21,9 @@ SHORTLY = {
 
 
 def test_no_benchmark_is_left_out() -> None:
-    assert {path.name for path in BENCHMARKS.glob("*.py")} == set(SHORTLY)
+    scripts = {path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+
+    assert scripts == set(SHORTLY)
 
 
 @pytest.mark.parametrize("name", SHORTLY)

@@ -85,6 +85,25 @@ def test_nothing_new_is_said_and_the_rejected_version_is_refused(played: Played)
     assert "refused" in endings
 
 
+@pytest.mark.parametrize(("version", "ending"), [(2, "PROMOTED"), (3, "ROLLED BACK")])
+def test_a_release_is_explained_drawn_and_verified(played: Played, tmp_path: Path, version: int, ending: str) -> None:
+    lines = played.json("history", "flight-delay", "--in", "production")
+    release = next(line["release"] for line in lines if line["version"] == version)
+
+    drawn = tmp_path / "evidence.svg"
+    told = played.modelcd("explain", release, "--plot", str(drawn))
+    verified = played.modelcd("verify", release)
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith(f"{ending}  version {version} of flight-delay in production, after ")
+    assert "excess " in told.stdout
+    assert "bar 100 : 1" in told.stdout
+    assert f"The evidence over time is drawn in {drawn}" in told.stdout
+    assert "errors" in drawn.read_text(encoding="utf-8")
+    assert verified.returncode == 0, verified.stdout
+    assert f"verdicts of release {release} recomputed from the journal: all the same" in verified.stdout
+
+
 def test_the_journal_is_whole(played: Played) -> None:
     assert played.modelcd("verify").returncode == 0
 

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "deliver": "tests/e2e/test_bad_input.py",
     "demo": "tests/e2e/test_demo.py",
     "down": "tests/e2e/test_bad_days.py",
+    "explain RELEASE --plot evidence.svg": "tests/e2e/test_demo.py",
     "hold MODEL": "tests/e2e/test_bad_days.py",
     "init churn": "tests/e2e/conftest.py",
     "plan": "tests/e2e/test_demo.py",
@@ -50,6 +51,7 @@ SAID = {
     "status --json": '"url": "http://127.0.0.1:',
     "ui": "flows",
     "verify": "the journal is whole",
+    "verify RELEASE": "was needed: it was the first version here",
     "versions MODEL": "accepted",
 }
 """What a command that only looks says."""

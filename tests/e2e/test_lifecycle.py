@@ -156,9 +156,19 @@ def back(delivered: Delivered, second: dict[str, Any]) -> dict[str, Any]:
 
 def test_rollback_brings_the_version_before_back(delivered: Delivered, back: dict[str, Any]) -> None:
     assert (back["ending"], back["version"]) == ("promoted", 1)
-    assert back["why"].startswith("a person rolled version ")
+    assert " rolled version " in back["why"]
     assert back["why"].endswith(" back: complaints")
     assert delivered.modelcd.told("predict", MODEL, row_of(delivered))["version"] == "1"
+
+
+def test_what_needed_no_verdict_is_verified_as_that(
+    delivered: Delivered, second: dict[str, Any], back: dict[str, Any]
+) -> None:
+    for release, why in ((second, "its policy gives it everything at once"), (back, "it is a rollback")):
+        ended = delivered.modelcd("verify", release["release"])
+
+        assert ended.returncode == 0, ended.stdout
+        assert ended.stdout.startswith(f"no verdict of release {release['release']} was needed: {why}")
 
 
 def test_a_rollback_never_leads_to_what_was_taken_out_or_never_served(

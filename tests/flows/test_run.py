@@ -55,7 +55,7 @@ def story():
         step("first", lambda: note("first"))
         step("second", killed)
         step("third", refused)
-        leave("an-artifact", "# Told")
+        leave("an-artifact", lambda: "# Told")
         return {"ending": "promoted"}
     return deliver.outcome.get().of(go)
 

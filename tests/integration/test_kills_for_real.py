@@ -222,7 +222,8 @@ class LaptopBinding:
     def _begin(self, world: LaptopWorld) -> None:
         self._laptop.folder.mkdir(parents=True)
         reconcile = lambda: stories.rounds(self._laptop.environments())  # noqa: E731
-        stories.begin(world.story, world.stage(accidents=False), reconcile, partial(crash, self._laptop))
+        die = partial(crash, self._laptop)
+        stories.begin(world.story, world.stage(accidents=False), reconcile, die, self._laptop.log)
 
     def _restore(self, kept: Path) -> None:
         """Put the files back, start what ran, and tell the gateway."""

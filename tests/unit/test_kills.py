@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,13 +47,14 @@ class MemoryWorld:
             digests[data]: (lambda rows, factor=factor: [row["x"] * factor for row in rows])
             for data, factor in (("d1", 0.1), ("d2", 0.2))
         }
-        self.memory = Memory(behaviours)
+        self.memory = Memory(behaviours, {"success": stories.right})
         self.clock: MemoryClock = self.memory.clock
         self.waits, self.accident = 0, 0
         contract = lambda url, rows: [Finding("ready", Verdict.PASS, "it is")]  # noqa: E731
         self.bound = replace(self.memory.environment, clock=Hours(self))
         self.stage = stories.Stage(self.environment, folder, contract=contract)
-        stories.begin(story, self.stage, self.reconcile, self.memory.runtime.kill)
+        log = partial(self.memory.predictions.log, stories.STREAM)
+        stories.begin(story, self.stage, self.reconcile, self.memory.runtime.kill, log)
         if story == "promote in trouble":
             self.accident = self.waits + 3
             self.bound = replace(self.bound, router=stories.Refusing(self.memory.router, itertools.count(1).__next__))

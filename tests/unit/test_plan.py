@@ -385,3 +385,44 @@ def test_whatever_is_known_the_unlucky_never_need_less(
     pairs += [found.seconds for step in forecast.steps for found in step.needs]
     assert all(0 <= pair.median <= pair.unlucky for pair in pairs)
     assert all(bad.worse <= REGRESSION for bad in forecast.regressions if bad.guard != "latency")
+
+
+REVENUE = Guard("revenue", GuardKind.METRIC, 2.0, low=0.0, high=50.0)
+
+
+def test_a_metric_is_planned_by_its_mean_and_variance() -> None:
+    few, many = (
+        plan(Canary((25,), (REVENUE,)), replace(AT_ONCE, numbers={"revenue": (20.0, variance)}))
+        for variance in (50.0, 100.0)
+    )
+
+    assert need(few, 0, "revenue").tolerated == pytest.approx(2.0)
+    assert need(few, 0, "revenue").unit == "labels"
+    assert many.requests.median == pytest.approx(2 * few.requests.median, rel=0.1)
+    assert few.regressions[0].worse == pytest.approx(REGRESSION * 2.0)
+
+
+def test_a_metric_of_which_nothing_is_known_cannot_be_planned() -> None:
+    assert plan(Canary((25,), (ERRORS, REVENUE)), KNOWN).unplanned == ("revenue",)
+
+
+def test_a_limit_is_certified_the_sooner_the_more_the_champion_leaves_of_it() -> None:
+    wide, narrow = (plan(Canary((25,), (ERRORS.at_most(limit),)), KNOWN) for limit in (0.1, 0.04))
+
+    assert wide.requests.median < narrow.requests.median < math.inf
+    assert narrow.steps[0].needs[0].tolerated == pytest.approx(0.02)
+
+
+def test_a_limit_that_the_champion_breaks_can_never_be_certified() -> None:
+    found = plan(Canary((25,), (ERRORS.at_most(0.01),)), KNOWN)
+
+    assert found.seconds.median == math.inf
+    assert [(o.hopeless, o.remedies) for o in found.obstacles] == [(True, ())]
+
+
+def test_a_latency_limit_is_planned_on_recorded_latencies_only() -> None:
+    slo = replace(LATENCY, grace=0.0).at_most(1.0)
+    counts = tuple(round(1e6 * part) for part in answered_shape())
+
+    assert plan(Canary((25,), (slo,)), KNOWN).unplanned == (slo.name,)
+    assert 0 < plan(Canary((25,), (slo,)), replace(KNOWN, latencies=counts)).requests.median < math.inf

@@ -273,6 +273,15 @@ def test_what_cannot_be_planned_is_answered_in_one_paragraph(
     assert "Traceback" not in err
 
 
+def test_a_guard_of_which_nothing_is_known_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    revenue = Guard("revenue", GuardKind.METRIC, 2.0, low=0.0, high=50.0)
+    policy = Canary(shares=(50,), guards=(Guard("errors", GuardKind.ERRORS, margin=0.01), revenue))
+
+    told = connect().plan("m", policy=policy)
+
+    assert (told["possible"], told["plan"]["unplanned"]) == (None, ["revenue"])
+
+
 def test_blue_green_has_nothing_to_plan(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     (here / "at_once.py").write_text("from modelcd import Canary\n\nrollout = Canary(shares=())\n")
 

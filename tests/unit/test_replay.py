@@ -27,13 +27,16 @@ from lived import (
     any_of,
 )
 
+from modelcd.adapters.memory import Prediction
 from modelcd.domain.policy import Canary, Guard, GuardKind, OnDoubt
 from modelcd.domain.records import Record
 from modelcd.domain.release import Ask
 from modelcd.domain.replay import recording
 from modelcd.domain.routing import Routing
+from modelcd.domain.samples import Counters
 from modelcd.environments.replayed import Replayed, replayed
 from modelcd.errors import UsageError
+from modelcd.ports import Label
 from modelcd.steps.release import ask
 from modelcd.steps.replay import replay
 
@@ -99,6 +102,40 @@ def unreachable_at_first(life: Life) -> Events:
     return {0.0: partial(setattr, life.router, "away", 2)}
 
 
+class Misrouting:
+    """Counts of a gateway that gives requests to a third version from some moment until another."""
+
+    def __init__(self, life: Life) -> None:
+        self.metrics, self.life, self.strange, self.on = life.env.metrics, life, Counters(), False
+
+    def counters(self, endpoint: str) -> Mapping[int, Counters]:
+        if self.on:
+            self.strange = replace(self.strange, requests=self.strange.requests + 3)
+        found = dict(self.metrics.counters(endpoint))
+        return {**found, 7: self.strange} if self.strange.requests else found
+
+
+def misrouted(since: float, until: float = 1e9) -> Callable[[Life], Events]:
+    def happens(life: Life) -> Events:
+        gateway = Misrouting(life)
+        life.env = replace(life.env, metrics=gateway)
+        return {since: partial(setattr, gateway, "on", True), until: partial(setattr, gateway, "on", False)}
+
+    return happens
+
+
+def mislabelled(life: Life) -> Events:
+    def log() -> None:
+        routing = life.router.read(STREAM)
+        assert routing is not None
+        life.memory.predictions.log(STREAM, [Prediction("strange", "m", 7, routing.revision, 1)])
+        life.memory.predictions.label(STREAM, [Label("strange", 1)])
+
+    return {10.0: log, 15.0: log}
+
+
+SLOWLY = replace(LADDER, bake=60.0)
+
 CASES = {
     "promoted": Case("promoted"),
     "promoted in a hurry": Case("promoted", rate=800),
@@ -114,6 +151,15 @@ CASES = {
         "rolled back", policy=replace(LADDER, step_budget=60.0, on_doubt=OnDoubt.ROLL_BACK), rate=0
     ),
     "without an answer in time, held": Case("", policy=replace(LADDER, step_budget=60.0), rate=5, seconds=120),
+    "without an answer in time, extended": Case(
+        "promoted", policy=replace(LADDER, step_budget=10.0, on_doubt=OnDoubt.EXTEND)
+    ),
+    "extended until the release's budget is spent": Case(
+        "", policy=replace(LADDER, step_budget=20.0, budget=70.0, on_doubt=OnDoubt.EXTEND), rate=5, seconds=120
+    ),
+    "a third version gets requests": Case("", happens=misrouted(40.0), seconds=120, policy=SLOWLY),
+    "a third version got requests for a while": Case("promoted", happens=misrouted(40.0, 50.0), policy=SLOWLY),
+    "a third version got labels for a while": Case("promoted", happens=mislabelled, policy=SLOWLY),
     "without labels": Case("", labelled=False, seconds=120),
     "held by a person": Case("", happens=asking((10, Ask.HOLD)), seconds=90, told="bob asked to hold"),
     "held, and let go on": Case(
@@ -241,6 +287,13 @@ def test_the_real_journal_is_left_as_it_is_and_what_is_replayed_is_marked(lived:
     new = world.journal.read(STREAM)[len(recorded.before) :]
     assert new[0].entry.body["replayed"] == release.release
     assert all(r.entry.actor == "replay" or r.entry.body["replayed"] == release.release for r in new)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "third version" in name])
+def test_where_a_third_version_was_seen_the_verdict_was_an_error(lived: Lives, name: str) -> None:
+    looks = [r.entry.body["judgement"] for r in lived(name).records if r.entry.kind == "observed"]
+
+    assert any(look["verdict"] == "error" and "version 7 got" in look["reason"] for look in looks)
 
 
 def test_a_replay_needs_no_artifact(lived: Lives, tmp_path: Path) -> None:

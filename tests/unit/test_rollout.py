@@ -17,6 +17,7 @@ from modelcd.domain.rollout import (
     PATIENCE,
     Close,
     Judged,
+    Open,
     Point,
     Rehearse,
     Shift,
@@ -26,6 +27,7 @@ from modelcd.domain.rollout import (
     Warm,
     World,
     decide,
+    reopened,
 )
 from modelcd.domain.routing import Arm, Routing
 from modelcd.domain.verdict import Verdict
@@ -249,6 +251,28 @@ def test_no_answer_in_time_holds_and_asks() -> None:
     assert move.asks
 
 
+def test_no_answer_in_time_watches_on_where_the_policy_says_so_until_the_whole_budget_is_used_up() -> None:
+    patient = replace(POLICY, on_doubt=OnDoubt.EXTEND, step_budget=100.0, budget=1000.0)
+
+    early, late = (
+        decide(watched(at(0, patient), seconds), world(at(0)), judged(Verdict.INCONCLUSIVE), NOW)
+        for seconds in (990.0, 1010.0)
+    )
+
+    assert early == Wait("watching on after 100 s at 5 %: it is inconclusive")
+    assert late == Wait("undecided at 5 % after 100 s: it is inconclusive", asks=True)
+
+
+def test_while_a_release_is_extended_a_pass_still_leads_on_and_a_fail_back() -> None:
+    endpoint = watched(at(0, replace(POLICY, on_doubt=OnDoubt.EXTEND)), 2 * 86400)
+
+    up, back = (decide(endpoint, world(endpoint), judged(v), NOW) for v in (Verdict.PASS, Verdict.FAIL))
+
+    assert isinstance(up, Shift)
+    assert isinstance(back, Shift)
+    assert (up.step, back.back) == (1, True)
+
+
 def test_a_release_as_a_whole_has_a_budget_too() -> None:
     endpoint = watched(at(1, replace(POLICY, budget=100.0, on_doubt=OnDoubt.ROLL_BACK), step_awake=50.0), 101)
 
@@ -404,3 +428,88 @@ def test_a_way_back_after_the_alias_has_moved_takes_it_along() -> None:
     moves = [decide(e, world(e), judged(Verdict.INCONCLUSIVE), NOW) for e in (endpoint, pointed)]
 
     assert moves == [Point(1, "complaints"), Close(Ending.ROLLED_BACK, "complaints")]
+
+
+# -- when late labels speak against the champion -----------------------------------------------------------------------
+
+
+def doubtful(**changes: object) -> Endpoint:
+    """An endpoint whose champion, version 2, was promoted over version 1, and late labels say that it is worse."""
+    promoted = at(3, ending=Ending.PROMOTED, ended=NOW.isoformat())
+    before = replace(promoted.releases[0], id="r0", version=1, champion=None)
+    releases = (before, *promoted.releases)
+    endpoint = replace(promoted, champion=2, releases=releases, wanted=Routing.all_to(2), reopened="it is worse")
+    return replace(endpoint, **changes)  # type: ignore[arg-type]
+
+
+BACK = Open("r1-back", 1, 2, "late labels reopened the verdict on version 2: it is worse")
+
+
+@pytest.mark.parametrize("by", ["", "bob"])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("tried", [None, Ending.FAILED, Ending.ROLLED_BACK])
+@pytest.mark.parametrize("verdict", list(Verdict))
+@pytest.mark.parametrize("dead", [{}, {2: "killed"}])
+@pytest.mark.parametrize("reopened", ["", "it is worse"])
+def test_late_labels_open_one_way_back_where_nobody_holds_and_nothing_else_opens_any(
+    by: str, before: bool, tried: Ending | None, verdict: Verdict, dead: dict[int, str], reopened: str
+) -> None:
+    endpoint = doubtful(held=by, reopened=reopened)
+    if not before:
+        endpoint = replace(endpoint, releases=endpoint.releases[1:])
+    if tried is not None:
+        back = replace(endpoint.releases[-1], id="r1-back", version=1, takes_out=2, champion=2, ending=tried)
+        endpoint = replace(endpoint, releases=(*endpoint.releases, back))
+    there = World(endpoint.wanted, {} if dead else {2: ""}, dead)
+
+    move = decide(endpoint, there, judged(verdict), NOW)
+
+    if reopened and not by and before and tried is None:
+        assert move == BACK
+    elif dead:
+        assert move == Start(2, "version 2 serves here and does not run", again=True)
+    else:
+        assert isinstance(move, Wait)
+        assert ("late labels" in move.why, move.asks) == (bool(reopened), bool(reopened or by))
+
+
+def test_while_a_release_is_under_way_late_labels_about_the_champion_move_nothing() -> None:
+    under_way = replace(at(0).releases[0], id="r2", version=3, champion=2)
+    routing = Routing((Arm(2, 95.0), Arm(3, 5.0)), salt="r2", fallback=2)
+    calm = doubtful(wanted=routing, reopened="")
+    endpoints = [replace(e, releases=(*e.releases, under_way)) for e in (calm, replace(calm, reopened="it is worse"))]
+
+    for verdict in Verdict:
+        first, second = (
+            decide(endpoint, World(routing, {2: "", 3: ""}), judged(verdict), NOW) for endpoint in endpoints
+        )
+        assert first == second
+
+
+def test_what_is_said_while_a_release_is_under_way_is_when_it_is_looked_at_again() -> None:
+    endpoint = doubtful()
+    endpoint = replace(endpoint, releases=(*endpoint.releases, replace(endpoint.releases[-1], id="r2", ending=None)))
+
+    said = reopened(endpoint, "it is worse")
+
+    assert said.why.endswith("nothing moves until release r2, which is under way, is closed")
+
+
+@given(
+    seconds=st.floats(0, 200_000),
+    ready=st.dictionaries(st.sampled_from([1, 2]), st.sampled_from(["", "warming up"])),
+    by=st.sampled_from(["", "bob"]),
+    alias=st.sampled_from([1, 2, None]),
+    failures=st.integers(0, 9),
+)
+def test_without_late_labels_nothing_leads_away_from_a_champion_at_rest(
+    seconds: float, ready: dict[int, str], by: str, alias: int | None, failures: int
+) -> None:
+    endpoint = doubtful(reopened="", held=by, failures=failures, failed_at=NOW.isoformat())
+    there = World(endpoint.wanted, ready, {}, alias)
+
+    move = decide(endpoint, there, judged(Verdict.FAIL), NOW + timedelta(seconds=seconds))
+
+    assert not isinstance(move, Open)
+    assert not isinstance(move, Shift) or move.routing.share(2) == 100
+    assert not isinstance(move, Point) or move.version == 2

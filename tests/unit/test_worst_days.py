@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from test_engine import AT_ONCE, LADDER, World, failing_without_x2, good
 
-from modelcd.adapters.memory import MemoryJournal
+from modelcd.adapters.memory import MemoryJournal, Prediction
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.release import Ask, Ending, Endpoint, Release, fold, misremembered, since
 from modelcd.domain.routing import Abilities, Arm, Routing
 from modelcd.domain.samples import Counters
 from modelcd.errors import Conflict, MetricsError, PredictionsError, Refused, RegistryError, RouterError
-from modelcd.ports import Clock, Metrics, Router, Still, always
+from modelcd.ports import Clock, Label, Metrics, Router, Still, always
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask
 from modelcd.steps.tick import tick
@@ -278,6 +278,112 @@ def unreadable(*_: object, **__: object) -> None:
     raise PredictionsError("the log is locked")
 
 
+def test_without_counts_a_challenger_that_is_dead_still_goes_back(world: World) -> None:
+    watch = world.open(2, replace(LADDER, fallback=False))
+    tick(world.env, watch, actor="anna")
+    blind(world)
+    world.memory.runtime.kill(f"{STREAM}@2")
+
+    assert later(world, watch, 2.0).ending is Ending.ROLLED_BACK
+    assert routing_of(world).share(1) == 100
+
+
+@dataclass
+class Misrouting:
+    """A gateway that also gives requests to other versions, as many as `strange` says."""
+
+    metrics: Metrics
+    strange: dict[int, int]
+
+    def counters(self, endpoint: str) -> Mapping[int, Counters]:
+        """What was counted, and that."""
+        return {**self.metrics.counters(endpoint), **{v: Counters(requests=n) for v, n in self.strange.items()}}
+
+
+def misrouting(world: World, strange: dict[int, int]) -> dict[int, int]:
+    """Let the gateway count *strange* requests; they may be changed."""
+    world.env = replace(world.env, metrics=Misrouting(world.env.metrics, strange))
+    return strange
+
+
+SLOWLY = replace(LADDER, shares=(50,), bake=120.0)
+
+
+def test_requests_of_a_third_version_hold_a_release_with_the_numbers_until_they_have_stopped(world: World) -> None:
+    strange = misrouting(world, {7: 500})
+    watch = world.open(2, SLOWLY)
+    for second in range(180):
+        tick(world.env, watch, actor="anna")
+        world.users(100)
+        world.memory.clock.sleep(1.0)
+        strange[7] += 60 <= second < 130
+    release = watch.endpoint.open
+    assert release is not None
+    assert release.judgement["verdict"] == "error"
+    finding = release.judgement["findings"][-1]
+    assert (finding["name"], finding["verdict"]) == ("version", "error")
+    assert "version 7 got 70 requests while only versions 1 and 2" in watch.endpoint.trouble
+
+    assert world.live(watch).ending is Ending.PROMOTED
+    assert watch.endpoint.trouble == ""
+
+
+def test_a_version_that_fails_goes_back_whoever_else_gets_requests(world: World) -> None:
+    strange = misrouting(world, {7: 1})
+    watch = world.open(3, replace(SLOWLY, bake=0.0))
+    world.memory.clock.sleep(31.0)
+    for _ in range(100):
+        tick(world.env, watch, actor="anna")
+        world.users(100)
+        world.memory.clock.sleep(1.0)
+        strange[7] += 1
+
+    assert watch.endpoint.releases[-1].ending is Ending.ROLLED_BACK
+
+
+def test_when_all_requests_go_to_a_third_version_it_is_said(world: World) -> None:
+    strange = misrouting(world, {})
+    watch = world.open(2, SLOWLY)
+    for _ in range(40):
+        tick(world.env, watch, actor="anna")
+        world.memory.clock.sleep(1.0)
+        strange[7] = strange.get(7, 0) + 5
+
+    assert "version 7 got" in watch.endpoint.trouble
+
+
+def test_requests_that_were_under_way_when_a_release_was_opened_and_versions_kept_warm_are_no_trouble(
+    world: World,
+) -> None:
+    strange = misrouting(world, {7: 500, 8: 0, 9: 40})
+    watch = world.open(2, SLOWLY)
+    for second in range(60):
+        tick(world.env, watch, actor="anna")
+        world.users(20)
+        world.memory.clock.sleep(1.0)
+        strange[7] += second < 20
+
+    release = watch.endpoint.open
+    assert release is not None
+    assert (release.strangers, watch.endpoint.trouble) == ({}, "")
+
+
+def test_labels_of_a_third_version_hold_a_release(world: World) -> None:
+    watch = world.open(2, SLOWLY)
+    for second in range(150):
+        tick(world.env, watch, actor="anna")
+        world.users(20)
+        world.memory.clock.sleep(1.0)
+        if second == 100:
+            said = [Prediction(f"s{k}", "m", 3, routing_of(world).revision, 0.9) for k in range(4)]
+            world.memory.predictions.log(STREAM, said)
+            world.memory.predictions.label(STREAM, [Label(one.id, True) for one in said])
+
+    assert watch.endpoint.champion == 1
+    assert "version 3 got 4 labels" in watch.endpoint.trouble
+    assert world.live(watch).ending is Ending.PROMOTED
+
+
 # -- the way back ------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +550,87 @@ def test_drivers_whose_clocks_are_a_minute_apart_take_turns_and_nothing_changes(
     release = watch.endpoint.releases[-1]
     assert release.ending is Ending.PROMOTED
     assert watch.endpoint.awake < 400 * 31
+
+
+def set_back(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set the wall clock back."""
+    clock = world.memory.clock
+    monkeypatch.setattr(clock, "_now", clock.now() - timedelta(seconds=seconds))
+
+
+def test_guards_see_a_bad_version_although_the_clock_was_set_back_by_an_hour(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = world.open(3)
+    tick(world.env, watch, actor="anna")
+    world.users(20)
+    world.memory.clock.sleep(2.0)
+    tick(world.env, watch, actor="anna")
+    assert "observed" in kinds(world)
+    set_back(world, monkeypatch, 3600.0)
+
+    release = world.live(watch, ticks=40)
+
+    assert release.ending is Ending.ROLLED_BACK
+    assert datetime.fromisoformat(release.ended) < datetime.fromisoformat(release.opened)
+
+
+def test_bake_time_and_budgets_go_on_although_the_clock_was_set_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = world.open(2, replace(LADDER, shares=(50,), bake=60.0))
+    world.live(watch, ticks=20)
+    set_back(world, monkeypatch, 3600.0)
+    for _ in range(60):
+        tick(world.env, watch, actor="anna")
+        world.memory.clock.sleep(1.0)
+
+    assert watch.endpoint.champion == 2
+
+
+def test_a_challenger_that_hangs_goes_back_although_the_clock_was_set_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = canary(world)
+    world.memory.runtime.unready(f"{STREAM}@2", "no answer within 2 s")
+    tick(world.env, watch, actor="anna")
+    set_back(world, monkeypatch, 3600.0)
+
+    assert later(world, watch, 20.0).ending is Ending.ROLLED_BACK
+
+
+def test_a_pause_between_two_tries_is_not_prolonged_by_a_clock_that_was_set_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working = world.env
+    world.env = replace(world.env, router=Deaf(world.env.router, refuses=0))
+    watch = world.open(2)
+    for _ in range(3):
+        with contextlib.suppress(RouterError):
+            tick(world.env, watch, actor="anna")
+        world.memory.clock.sleep(3.0)
+    assert watch.endpoint.failures
+    world.env = working
+    set_back(world, monkeypatch, 3600.0)
+
+    tick(world.env, watch, actor="anna")
+
+    assert routing_of(world).share(2) == 5
+
+
+def test_a_driver_that_died_before_the_clock_was_set_back_is_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary(world)
+    set_back(world, monkeypatch, 3600.0)
+    reconciler, before = Reconciler({"production": world.env}, pytest.fail), len(kinds(world))
+
+    for _ in range(5):
+        reconciler.round()
+        world.users(20)
+        world.memory.clock.sleep(1.0)
+
+    assert len(kinds(world)) > before
 
 
 def test_a_night_asleep_while_a_version_starts_does_not_end_its_release(world: World) -> None:

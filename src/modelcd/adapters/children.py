@@ -95,11 +95,11 @@ class SuccessJudge:
         self._lock = threading.Lock()
         self._child: _Conversation | None = None
 
-    def judge(self, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
-        """Return for each (score, label) whether it was a success, as the function of *guard* says.
+    def judge(self, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
+        """Return for each (score, label) what the function of *guard* says: True or False, or a number.
 
-        Raises `ChildError` when it raised, ended, returned anything else than a truth value or took longer than the
-        budget; `ProjectError` when the snapshot cannot be loaded.
+        Raises `ChildError` when it raised, ended, returned anything else, a number out of its bounds or took longer
+        than the budget; `ProjectError` when the snapshot cannot be loaded.
         """
         question = {"guard": guard, "pairs": [list(pair) for pair in pairs]}
         with self._lock:
@@ -144,7 +144,7 @@ class ChildSuccesses:
         self._lock = threading.Lock()
         self._judges: dict[Path, SuccessJudge] = {}
 
-    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Judge *pairs* by the guard named *guard* in the project *snapshot*; see `SuccessJudge.judge`."""
         with self._lock:
             judge = self._judges.pop(snapshot, None) or SuccessJudge(snapshot, self.interpreter, budget=self.budget)

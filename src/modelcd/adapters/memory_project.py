@@ -14,7 +14,7 @@ from typing import Any
 from modelcd.errors import ChildError, ModelcdError
 from modelcd.ports import ChildResult
 
-Success = Callable[[Any, Any], bool]
+Success = Callable[[Any, Any], bool | float]
 Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -24,15 +24,15 @@ class MemorySuccesses:
 
     functions: Mapping[str, Success] = field(default_factory=dict)
 
-    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+    def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Judge (score, label) *pairs* by the function given for *guard*; raises `ChildError`."""
         if guard not in self.functions:
             raise ChildError(f"the project has no success guard named {guard!r}")
         answers = [_called(f"guard {guard!r}", self.functions[guard], score, label) for score, label in pairs]
         for answer in answers:
-            if not isinstance(answer, bool):
+            if not isinstance(answer, bool | int | float):
                 raise ChildError(
-                    f"guard {guard!r} returned {answer!r}", help="a success function returns True or False"
+                    f"guard {guard!r} returned {answer!r}", help="a guard's function returns True or False, or a number"
                 )
         return answers
 

@@ -39,7 +39,8 @@ def plan(
     modelcd plan --requests-per-minute 600 --error-rate 0.01
     modelcd plan --fastest --exposed 2000               which shares conclude soonest?
 
-    Exit code 1 if a good version would more likely than not be stuck; what would help is said.
+    Exit code 1 if a good version would more likely than not be stuck (what would help is said), 3 if of some guard
+    nothing is known that it could be planned by.
     """
     from modelcd.control import connect
     from modelcd.planning import Given
@@ -57,7 +58,7 @@ def plan(
             # What stands in columns is as wide as it is; sentences are not.
             lines = [paragraph] if "   " in paragraph else wrap(paragraph, 96)
             click.echo("\n".join(f"  {line}" for line in lines))
-    sys.exit(0 if found["possible"] else 1)
+    sys.exit({True: 0, False: 1, None: 3}[found["possible"]])
 
 
 def _seconds(text: str) -> float | None:
@@ -162,7 +163,7 @@ def _totals(plan: dict[str, Any], bake: float) -> list[str]:
                 f" {_pair(bad['exposed'], _number)} requests to it."
             )
     if plan["unplanned"]:
-        lines.append(f"Cannot be planned, and left out above: {', '.join(plan['unplanned'])}.")
+        lines.append(f"Nothing is known by which this could be planned, and it is left out: {', '.join(plan['unplanned'])}.")
     return lines
 
 

@@ -68,7 +68,7 @@ class Progress:
                 self._stay(f"  {'way back':<13} gone and timed: {took:.2f} s")
             elif isinstance(move, Warm):
                 self._stay(f"  {'warm-up':<13} {move.why}")
-            elif isinstance(move, Shift):
+            elif isinstance(move, Shift) and not move.retires:  # who is let go of had no share
                 why = f": {move.why}" if move.back else ""
                 self._stay(f"{'✗' if move.back else ' '} {place:<13} {shares(move.routing)}{why}")
         release = ticked.endpoint.releases[-1]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
 from modelcd.cli.app import Taught, emit
-from modelcd.cli.tables import ago, lasted, table
+from modelcd.cli.tables import ago, table
 from modelcd.domain.routing import Routing
 from modelcd.domain.story import shares
 from modelcd.errors import UsageError
@@ -54,7 +52,7 @@ def status(model: str, as_json: bool) -> None:
 def _under_way(line: dict[str, Any]) -> str:
     release, held = line["under_way"], f"held by {line['held_by']}" if line["held_by"] else ""
     if release is None:
-        return held or line["trouble"] or "-"
+        return "; ".join(filter(None, (held, line["trouble"]))) or "-"
     reason = line["trouble"] or release["judgement"].get("reason", "starting")
     held = f", {held}" if held else ""
     return f"{release['release']}: version {release['version']} at {release['share']:g} %{held}; {reason}"
@@ -181,93 +179,3 @@ def diff(model: str, old: int, new: int, as_json: bool) -> None:
             click.echo(f"  version {number}: {reason}")
     click.echo("code")
     click.echo("\n".join(f"  {line}" for line in found["code"]) or "  the same")
-
-
-@click.command(cls=Taught)
-@click.argument("release")
-@JSON
-def explain(release: str, as_json: bool) -> None:
-    """Tell one release: what happened, why, what it cost.
-
-    \b
-    modelcd explain 7f3a
-    """
-    found = _control().explain(release)
-    if as_json:
-        return emit(found)
-    if found["kind"] == "delivery":
-        return _delivery(found)
-    ending = (found["ending"] or f"under way at {found['share']:g} %").upper()
-    took = lasted(found["opened"], found["ended"])
-    click.echo(f"{ending}  version {found['version']} of {found['model']} in {found['environment']}, after {took}")
-    click.echo(f"  by {found['by']}, {ago(found['opened'])}: {found['reason']}")
-    click.echo(f"  {found['why'] or found['judgement'].get('reason', '')}\n")
-    for finding in found["judgement"].get("findings", []):
-        click.echo(f"  {finding['name']:<9} {finding['verdict']:<13} {finding['reason']}")
-    click.echo()
-    for moment in found["timeline"]:
-        given = f"   {moment['requests']:,} requests, {moment['failed']:,} failed" if moment["requests"] else ""
-        click.echo(f"  after {lasted(found['opened'], moment['at']):<7} {moment['what']}{given}")
-    if found["requests"]:
-        seen = found["failed"] - found["rescued"]
-        click.echo(
-            f"\n  {found['requests']:,} requests were given to version {found['version']}; {found['failed']:,} failed,"
-            f" {found['rescued']:,} of them were answered by version {found['champion']}, {seen:,} failed for users."
-        )
-    if found["way_back"] is not None:
-        took = f"; gone in earnest, it took {found['back_in']:.2f} s" if found["back_in"] is not None else ""
-        click.echo(f"  The way back was rehearsed in {found['way_back']:.2f} s{took}.")
-    if found["last_error"]:
-        click.echo(f"  Its last error: {found['last_error'].splitlines()[0]}")
-    if found["ending"] == "rolled back":
-        click.echo(f"  Its log: modelcd logs {found['model']} {found['version']}")
-        click.echo('  Try again: modelcd deliver --again "why"')
-
-
-def _delivery(found: dict[str, Any]) -> None:
-    ending = (found["ending"] or "under way").upper()
-    version = f", version {found['version']}" if found["version"] else ""
-    click.echo(f"{ending}  delivery {found['delivery']} of {found['model']}{version}")
-    click.echo(f"  by {found['by']}, {ago(found['opened'])}: {found['reason']}")
-    click.echo(f"  {found['why']}\n" if found["why"] else "")
-    for step in found["steps"]:
-        click.echo(f"  {step['name']:<13} {step['verdict']:<13} {step['seconds']:>6.1f} s  {step['reason']}")
-
-
-@click.command(cls=Taught)
-@click.option("--against", type=click.File(), metavar="FILE", help="What --json printed earlier, kept elsewhere.")
-@JSON
-def verify(against: TextIO | None, as_json: bool) -> None:
-    """Check that no record of the journal was changed, removed or reordered.
-
-    \b
-    modelcd verify
-    modelcd verify --json > heads.json          keep that file where nobody rewrites it, then later:
-    modelcd verify --against heads.json         finds a history that was written anew, too
-    """
-    noted = _noted(against) if against else None
-    control = _control()
-    heads = control.heads()
-    troubles = control.verify(noted)
-    records = sum(head["seq"] for head in heads.values())
-    if as_json:
-        emit({"whole": not troubles, "troubles": troubles, "records": records, "streams": heads})
-        sys.exit(1 if troubles else 0)
-    for trouble in troubles:
-        click.echo(trouble)
-    if not troubles:
-        kept = f"; {len(noted)} heads are as they were noted" if noted is not None else ""
-        click.echo(f"the journal is whole: {records:,} records in {len(heads):,} streams{kept}")
-    sys.exit(1 if troubles else 0)
-
-
-def _noted(file: TextIO) -> dict[str, Any]:
-    try:
-        noted = json.load(file)["streams"]
-        if not all(int(head["seq"]) > 0 and isinstance(head["digest"], str) for head in noted.values()):
-            raise ValueError("a head has a number above 0 and a digest")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{file.name} is not what modelcd verify --json prints: {error}", help="modelcd verify --json > FILE"
-        ) from error
-    return dict(noted)

@@ -36,7 +36,11 @@ def lasted(since: str, until: str) -> str:
     """Say how long it took from *since* to *until* (ISO 8601)."""
     if not since or not until:
         return "-"
-    seconds = (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()
+    return span((datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """Say how long *seconds* are, in the largest unit of which there are some."""
     for unit, size, least in (("d", 86_400, 172_800), ("h", 3_600, 14_400), ("min", 60, 120)):
         if seconds >= least:
             return f"{seconds / size:.0f} {unit}"

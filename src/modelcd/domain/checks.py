@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import exp, inf, isfinite, lgamma, log
 from typing import Any
 
-from modelcd.domain.policy import LABELLED, Canary
+from modelcd.domain.policy import FROM_LABELS, Canary
 from modelcd.domain.samples import BUCKETS, Block
 from modelcd.domain.verdict import Finding, Verdict
 
@@ -55,7 +55,7 @@ def refuse_impossible(policy: Canary, block: Block, last: float | None) -> None:
             f"independent, so count one outcome per {policy.unit} (bad if any was)"
         )
     _refuse_counters(block)
-    guards = {guard.name: guard for guard in policy.guards if guard.kind in LABELLED}
+    guards = {guard.name: guard for guard in policy.guards if guard.kind in FROM_LABELS}
     for name in {*block.labels, *block.sums} - {*guards, ""}:
         raise ValueError(f"no guard that labels feed is called {name!r}; there are {', '.join(guards) or 'none'}")
     for revision, pair in ((r, pair) for served in block.labels.values() for r, pair in served.items()):

@@ -17,7 +17,7 @@ from modelcd.domain import means
 from modelcd.domain.eprocess import Rates, clip, growth
 from modelcd.domain.games import MeanLimit, RateLimit, game
 from modelcd.domain.means import Guess
-from modelcd.domain.policy import LABELLED, Canary, Guard, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS
 from modelcd.domain.series import GRID_RATIO, Series, begin, factors, position_of, slower
 
@@ -117,8 +117,8 @@ def missing(policy: Canary, traffic: Traffic) -> tuple[str, ...]:
         "per_minute": traffic.per_minute is None,
         "errors": GuardKind.ERRORS in kinds and traffic.errors is None,
         **{f"wrong {name}": name not in traffic.wrong for name in judged},
-        "labelled": not kinds.isdisjoint(LABELLED) and traffic.labelled is None,
-        "label_delay": not kinds.isdisjoint(LABELLED) and traffic.label_delay is None,
+        "labelled": not kinds.isdisjoint(FROM_LABELS) and traffic.labelled is None,
+        "label_delay": not kinds.isdisjoint(FROM_LABELS) and traffic.label_delay is None,
     }
     return tuple(name for name, lacks in needed.items() if lacks)
 
@@ -139,7 +139,7 @@ def tests_of(policy: Canary, traffic: Traffic) -> Iterator[Comparison]:
         if not plannable(guard, traffic):
             continue
         pace, delay = traffic.per_minute / 60, 0.0
-        if guard.kind in LABELLED:
+        if guard.kind in FROM_LABELS:
             pace, delay = pace * (traffic.labelled or 0.0), traffic.label_delay or 0.0
         for series in begin(guard, policy):
             if guard.limit is not None:

@@ -27,7 +27,7 @@ from modelcd.domain.eprocess import Table, log_sum
 from modelcd.domain.games import game
 from modelcd.domain.means import Moments
 from modelcd.domain.plain import from_plain, to_plain
-from modelcd.domain.policy import LABELLED, Canary, Guard, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS, Block, Sums
 from modelcd.domain.series import UNLUCKY, Series, begin, factors, position, seconds_at
 from modelcd.domain.telling import conclude, reason_of
@@ -150,7 +150,7 @@ def finding(judge: Judge, step: int | None = None, *, intervals: bool = False, n
     PASS when every guard is certified at that step's tolerance, the evidence against is far from its bar and all data
     checks are clean; FAIL when the evidence has reached the bar; ERROR when the evidence cannot be trusted, or when the
     champion breaks an absolute limit as well; else INCONCLUSIVE.  *now* (seconds of the blocks' clock) lets it notice
-    that blocks no longer come.  *intervals* of the excess cost some 20 ms a guard; a guard that fails has its own always.
+    that blocks no longer come.  *intervals* of the excess cost some 20 ms a guard; a guard that fails always has one.
     """
     step = judge.step if step is None else step
     if step < 0:
@@ -270,7 +270,7 @@ def _counted(guard: Guard, series: Series) -> dict[str, Any]:
         "challenger_n": round(seen.challenger_n),
         "baseline_n": round(seen.baseline_n),
         "excess": excess * width if excess is not None else None,
-        "unit": "labels" if guard.kind in LABELLED else "requests",
+        "unit": "labels" if guard.kind in FROM_LABELS else "requests",
         "tolerance": guard.limit if series.limited else None,
     }
     if isinstance(seen, Table):

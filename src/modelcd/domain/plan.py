@@ -21,7 +21,7 @@ from math import ceil, floor, inf, isfinite, log, log10
 from typing import NamedTuple
 
 from modelcd.domain.forecast import SLOWEST, Comparison, Traffic, missing, plannable, tests_of
-from modelcd.domain.policy import LABELLED, Canary, Guard, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary, Guard, GuardKind
 from modelcd.domain.series import UNLUCKY, factors
 
 CONDEMNED_LATE = 2.1
@@ -303,7 +303,7 @@ def _step(course: _Course, late: _Course, number: int) -> Step:
         tests = [test for test in course.tests if test.guard.name == name]
         view = factors(policy).index(policy.tolerance_factor(number))
         waits = _amount(course.waits(number, name), late.waits(number, name))
-        labelled = tests[0].guard.kind in LABELLED
+        labelled = tests[0].guard.kind in FROM_LABELS
         needs.append(
             Need(
                 guard=name,

@@ -73,8 +73,8 @@ class GuardKind(StrEnum):
     """A bounded number of an answer whose truth is known."""
 
 
-LABELLED = (GuardKind.SUCCESS, GuardKind.METRIC)
-"""The kinds of guards that are fed by labels."""
+FROM_LABELS = frozenset({GuardKind.SUCCESS, GuardKind.METRIC})
+"""Kinds of guards that are fed by labels, which may come long after the requests they belong to."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ class Guard:
 
         A champion that breaks it too blames the environment, not the challenger: the release holds.
         """
-        if self.kind in LABELLED and self.higher_is_better:
+        if self.kind in FROM_LABELS and self.higher_is_better:
             raise ValueError(f"guard {self.name}: more is better, so a limit is .at_least({limit:g})")
         return self._limited(limit, "at most", quantile)
 
     def at_least(self, limit: float) -> Guard:
         """Return an absolute guard: at least *limit*, whatever the champion does."""
-        if self.kind not in LABELLED or not self.higher_is_better:
+        if self.kind not in FROM_LABELS or not self.higher_is_better:
             raise ValueError(f"guard {self.name}: less is better, so a limit is .at_most({limit:g})")
         return self._limited(limit, "at least", 0.99)
 
@@ -155,6 +155,8 @@ class OnDoubt(StrEnum):
     """What happens to a release that has found no answer when its time is up."""
 
     HOLD = "hold"
+    EXTEND = "extend"
+    """Another `step_budget`, and another, until the release's `budget` is used up; then it holds."""
     ROLL_BACK = "roll_back"
 
 
@@ -173,9 +175,11 @@ class Canary:
     whole release, after which `on_doubt` applies.
     `alpha` bounds the chance that a version no worse on any guard is ever rolled back, `beta` the chance that one
     beyond a tolerance is ever promoted.  `keep_warm` is how many seconds the old version keeps running after
-    promotion.  With `fallback` the champion answers when the challenger fails, and the failure still counts against
-    the challenger.  `unit` is what is assigned to a version and counted: requests of one user are not independent, so
-    where users are assigned, users are counted.
+    promotion; `watch` is for how many seconds after it labels that come late, of requests served on the ladder, are
+    still judged, with what is left of the same budget: they can take the version out again (0: not at all).  With
+    `fallback` the champion answers when the challenger fails, and the failure still counts against the challenger.
+    `unit` is what is assigned to a version and counted: requests of one user are not independent, so where users are
+    assigned, users are counted.
     """
 
     shares: tuple[float, ...] = (5, 25, 50)
@@ -192,6 +196,7 @@ class Canary:
     beta: float = 0.05
     fallback: bool = True
     keep_warm: float = 600.0
+    watch: float = 7 * 24 * 3600.0
     unit: Unit = Unit.REQUEST
 
     if TYPE_CHECKING:
@@ -212,6 +217,7 @@ class Canary:
             beta: float = ...,
             fallback: bool = ...,
             keep_warm: float = ...,
+            watch: float = ...,
             unit: Unit = ...,
         ) -> None: ...
 
@@ -236,8 +242,15 @@ class Canary:
         if not 0 <= self.bake < self.step_budget:
             raise ValueError("step_budget must be longer than bake")
         _positive("Canary", self, "step_budget", "budget", "start_budget", "ready_budget", "warm_up_budget")
+        if _number("Canary(watch=…)", self.watch) < 0:
+            raise ValueError(f"Canary(watch=…) is in seconds, 0 for not at all, got {self.watch:g}")
         if isinstance(self.warm_up, bool) or not isinstance(self.warm_up, int) or self.warm_up < 0:
             raise ValueError(f"Canary(warm_up=…) is a number of requests, 0 for none, got {self.warm_up!r}")
+
+    @property
+    def judged_by_labels(self) -> bool:
+        """Say whether a guard is fed by labels."""
+        return any(guard.kind in FROM_LABELS for guard in self.guards)
 
     def tolerance_factor(self, step: int) -> float:
         """How many times the margin is tolerated at *step* (0 is the first)."""
@@ -294,3 +307,7 @@ def _positive(what: str, value: object, *names: str) -> None:
     for name in names:
         if _number(f"{what}({name}=…)", getattr(value, name)) <= 0:
             raise ValueError(f"{what}({name}=…) must be above 0, got {getattr(value, name):g}")
+
+
+AT_ONCE = Canary(shares=(), keep_warm=0.0, warm_up=0)
+"""The policy of a way back, and of a place without live traffic: everything at once."""

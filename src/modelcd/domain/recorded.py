@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from modelcd.domain.forecast import Traffic
-from modelcd.domain.policy import LABELLED, Canary, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary, GuardKind
 from modelcd.domain.records import Record
 from modelcd.domain.release import Endpoint, Release, fold
 from modelcd.domain.samples import Block, Counters, Labels, Sums, add, block_from
@@ -111,7 +111,7 @@ def recorded(stream: str, records: Iterable[Record]) -> Recorded:
         requests, labels = block.baseline.requests + block.challenger.requests, _both(block, told)
         glances.setdefault(release.id, []).append(Glance(since, endpoint.awake, requests, labels))
         since = endpoint.awake
-        labelled |= {release.id} if any(guard.kind in LABELLED for guard in release.policy.guards) else set()
+        labelled |= {release.id} if any(guard.kind in FROM_LABELS for guard in release.policy.guards) else set()
         for arm, version, counters in _arms(release, block):
             counted[version] = add(counted.get(version, Counters()), counters)
             known = judged.setdefault(version, {})

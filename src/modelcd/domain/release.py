@@ -9,6 +9,7 @@ An endpoint is `environment/model`.  Kinds of records in its stream::
     asked      a person wants something: roll_back, hold, resume
     repaired   what had drifted and is put right next (a dead process, a changed gateway, an alias)
     closed     how the release ended, and why
+    late       labels that came after the promotion, of requests served before it, with the judgement on all evidence
     checkpoint what all records before it come to, so that a reader need not go through them
 """
 
@@ -26,6 +27,8 @@ from modelcd.domain.policy import Canary
 from modelcd.domain.records import Record
 from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Counters, add, counters_from
+from modelcd.domain.strangers import Strangers
+from modelcd.domain.verdict import Verdict
 
 LONGEST_LOOK = 30.0
 """Seconds between two records that count as watched at most: a night in which the machine slept is no time at all."""
@@ -56,12 +59,13 @@ class Release:
     """One version on its way into one environment.
 
     `step` is the rung of the ladder it is on: -1 before its first share, `len(shares)` at 100 %.  `counted` holds the
-    counters of each version at the last look, `exposed` what the challenger was given in all; `revisions` says at which
-    step a routing's revision was in force, `baked` how many seconds the present step has been watched.  `launched` says
-    that its process was started for this release: a dead one may be left of an earlier try; `crashes` counts how often
-    it was started again.  `returning` is the reason of a way back that has begun, `returning_since` when; from then on
-    there is no other way.  `way_back` is how many seconds the rehearsed way back took, `back_in` the real one.  The
-    `…_awake` are readings of the endpoint's watched time (see `Endpoint.awake`).
+    counters of each version at the last look, `strangers` what came of a third version lately, `exposed` what the
+    challenger was given in all; `revisions` says at which step a routing's revision was in force, `baked` how many
+    seconds the present step has been watched.  `launched` says that its process was started for this release: a dead
+    one may be left of an earlier try; `crashes` counts how often it was started again.
+    `returning` is the reason of a way back that has begun, `returning_since` when; from then on there is no other way.
+    `way_back` is how many seconds the rehearsed way back took, `back_in` the real one.  The `…_awake` are readings of
+    the endpoint's watched time (see `Endpoint.awake`).
     """
 
     id: str
@@ -82,6 +86,8 @@ class Release:
     counted: Mapping[int, Counters] = field(default_factory=dict)
     exposed: Counters = field(default_factory=Counters)
     label_cursor: int = 0
+    strangers: Strangers = field(default_factory=dict)
+    strange_awake: float = 0.0
     last_look: str = ""
     judgement: Mapping[str, Any] = field(default_factory=dict)
     next_step: int = -1
@@ -109,6 +115,16 @@ class Release:
         return self.takes_out is not None
 
     @property
+    def rungs(self) -> Mapping[str, int]:
+        """The routing revisions that compared both versions, with the step of each; its other ones had no control."""
+        return {revision: step for revision, step in self.revisions.items() if 0 <= step < len(self.policy.shares)}
+
+    @property
+    def reopened(self) -> bool:
+        """Say whether it was promoted, and labels that came later say that it should not have been."""
+        return self.ending is Ending.PROMOTED and self.judgement.get("verdict") == Verdict.FAIL.value
+
+    @property
     def share(self) -> float:
         """The challenger's share in per cent at its step."""
         if self.step < 0:
@@ -121,11 +137,11 @@ class Endpoint:
     """What an environment knows of one model: who serves, what is wanted of the gateway, and every release.
 
     `wanted` was asked of the gateway and is `confirmed` once it was seen to be served; `served` is what was seen last.
-    `pending` is an intent whose outcome is not known.  `awake` is how many seconds the endpoint has been watched in
-    all: gaps between records count in part only, so that neither a night asleep nor a clock that was set uses up a
-    budget.  `held` says which person took over, until they let go.  `unready` maps versions that
-    serve and do not answer to the watched time since when.  `restarts` maps versions to how often they were started
-    again in a row, and when last.
+    `pending` is an intent whose outcome is not known.  `reopened` says why late labels speak against the champion.
+    `awake` is how many seconds the endpoint has been watched in all: gaps between records count in part only, so that
+    neither a night asleep nor a clock that was set uses up a budget.  `held` says which person took over, until they
+    let go.  `unready` maps versions that serve and do not answer to the watched time since when.  `restarts` maps
+    versions to how often they were started again in a row, and when last.
     """
 
     stream: str
@@ -149,6 +165,7 @@ class Endpoint:
     unready: Mapping[int, float] = field(default_factory=dict)
     trouble: str = ""
     asks: str = ""
+    reopened: str = ""
     restarts: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     checkpoint: int = 0
 
@@ -181,6 +198,20 @@ class Endpoint:
         """The version that served before the champion and was not taken out since: where a rollback leads."""
         fit = (v for v in reversed(self.champions) if v != self.champion and self.rejected(v) is None)
         return next(fit, None)
+
+    @property
+    def promotion(self) -> Release | None:
+        """The release that made the champion what it is."""
+        newest = next((r for r in reversed(self.releases) if r.ending is Ending.PROMOTED), None)
+        return newest if newest is not None and newest.version == self.champion else None
+
+    def watched(self, now: datetime) -> Release | None:
+        """Return the champion's release while labels of what was served during it can still reopen its verdict."""
+        release = self.promotion
+        if release is None or not release.policy.judged_by_labels or not release.rungs:
+            return None
+        since = (now - datetime.fromisoformat(release.ended)).total_seconds()
+        return release if since < release.policy.watch else None
 
     def release(self, prefix: str) -> Release | None:
         """Return the release whose id begins with *prefix*."""
@@ -228,14 +259,17 @@ def _apply(endpoint: Endpoint, record: Record) -> Endpoint:
             failures, why = endpoint.failures + 1, str(body["error"])
             return replace(endpoint, pending={}, failures=failures, failed_at=entry.at, failure=why)
         case "observed":
-            return _update(endpoint, release, **_observed(release, entry.at, body))
+            return _update(endpoint, release, **_observed(endpoint, release, entry.at, body))
         case "seen":
             unready = {int(v): endpoint.unready.get(int(v), endpoint.awake) for v in body["unready"]}
             return replace(endpoint, unready=unready, trouble=str(body["trouble"]), asks=str(body["asks"]))
         case "asked":
             return _asked(endpoint, release, entry.at, entry.actor, body)
+        case "late":
+            return _late(endpoint, record)
         case "closed":
             ending = Ending(body["ending"])
+            endpoint = replace(endpoint, reopened="" if ending is Ending.PROMOTED else endpoint.reopened)
             return _update(endpoint, release, ending=ending, ended=entry.at, closing=dict(body))
         case "repaired":
             return endpoint
@@ -340,6 +374,7 @@ def _shifted(release: Release, endpoint: Endpoint, at: str, body: Mapping[str, A
         "step_since": at if release.next_step != release.step else release.step_since,
         "step_awake": endpoint.awake if release.next_step != release.step else release.step_awake,
         "baked": 0.0 if release.next_step != release.step else release.baked,
+        "last_look": "" if release.next_step != release.step else release.last_look,
         "revisions": {**release.revisions, routing.revision: release.next_step},
         "counted": counted,
         "exposed": add(release.exposed, tail),
@@ -351,7 +386,7 @@ def _between(since: str, at: str) -> float:
     return max(0.0, (datetime.fromisoformat(at) - datetime.fromisoformat(since)).total_seconds())
 
 
-def _observed(release: Release | None, at: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _observed(endpoint: Endpoint, release: Release | None, at: str, body: Mapping[str, Any]) -> dict[str, Any]:
     assert release is not None, "only an open release is observed"
     counted, exposed = dict(release.counted), release.exposed
     for version, plain in body["counted"].items():
@@ -359,9 +394,12 @@ def _observed(release: Release | None, at: str, body: Mapping[str, Any]) -> dict
         anew = version in body["anew"]
         exposed = add(exposed, delta) if int(version) == release.version else exposed
         counted[int(version)] = delta if anew else add(counted.get(int(version), Counters()), delta)
+    strangers = {int(version): (n[0], n[1]) for version, n in body.get("strangers", {}).items()}
     return {
         "counted": counted,
         "exposed": exposed,
+        "strangers": strangers,
+        "strange_awake": release.strange_awake if strangers == release.strangers else endpoint.awake,
         "label_cursor": int(body["cursor"]),
         "last_look": at,
         "baked": release.baked + _watched(release, at),
@@ -371,7 +409,19 @@ def _observed(release: Release | None, at: str, body: Mapping[str, Any]) -> dict
 
 def _watched(release: Release, at: str) -> float:
     """Return the seconds between the last look and the one *at* that count: a gap is time when nobody watched."""
-    return _gap(max(release.last_look, release.step_since), datetime.fromisoformat(at))
+    return _gap(release.last_look or release.step_since, datetime.fromisoformat(at))
+
+
+def _late(endpoint: Endpoint, record: Record) -> Endpoint:
+    """Follow labels that came late; whoever reads from a checkpoint on does not have the release they belong to."""
+    body = record.entry.body
+    cursor, judgement = int(body["cursor"]), dict(body["judgement"])
+    releases = tuple(
+        replace(r, label_cursor=cursor, judgement=judgement) if r.id == record.entry.release else r
+        for r in endpoint.releases
+    )
+    failed = judgement["verdict"] == Verdict.FAIL.value
+    return replace(endpoint, releases=releases, reopened=judgement["reason"] if failed else endpoint.reopened)
 
 
 def _asked(endpoint: Endpoint, release: Release | None, at: str, actor: str, body: Mapping[str, Any]) -> Endpoint:
@@ -398,6 +448,7 @@ def summary(endpoint: Endpoint) -> dict[str, Any]:
         "held": endpoint.held,
         "held_since": endpoint.held_since,
         "trouble": endpoint.trouble,
+        **({"reopened": endpoint.reopened} if endpoint.reopened else {}),
         "releases": [release.id for release in endpoint.releases],
     }
 
@@ -424,6 +475,7 @@ def since(checkpoint: Record) -> Endpoint:
         held=body["held"],
         held_since=body["held_since"],
         trouble=body["trouble"],
+        reopened=body.get("reopened", ""),
     )
 
 

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelcd.domain.policy import Canary, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary, Guard
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.release import Ending, Endpoint, Release, fold
 from modelcd.domain.routing import Routing
-from modelcd.domain.samples import Counters, Labels, counters_from
+from modelcd.domain.samples import Counters, Labels, Sums, block_from, counters_from
 
 LOST = re.compile(r"the challenger, version \d+, (?P<how>died|was not ready)[^:]*: (?P<said>.*)", re.DOTALL)
 """How the reason of a way back begins when the challenger was lost (see `rollout.decide`)."""
@@ -27,21 +27,26 @@ LOST = re.compile(r"the challenger, version \d+, (?P<how>died|was not ready)[^:]
 class Look:
     """What was counted since the look before, under the routing *revision* that gave the challenger *share* per cent.
 
-    `evidence` says that it was judged: what was counted while a version did not answer is none.
+    `evidence` says that it was judged: what was counted while a version did not answer is none.  `strange` are labels
+    of third versions, `appeared` those of them that were seen with requests for the first time in this step.
     """
 
     seq: int
     revision: str
     share: float
     counted: Mapping[int, Counters]
-    labels: Mapping[str, tuple[Labels, Labels]] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, tuple[Labels, Labels]]] = field(default_factory=dict)
+    sums: Mapping[str, Mapping[str, tuple[Sums, Sums]]] = field(default_factory=dict)
+    strange: Mapping[int, int] = field(default_factory=dict)
+    appeared: frozenset[int] = frozenset()
     evidence: bool = True
     trouble: str = ""
 
     @property
     def empty(self) -> bool:
         """Say whether nothing was counted."""
-        return not self.labels and not any(counters.requests for counters in self.counted.values())
+        told = self.labels or self.sums or self.strange or self.appeared
+        return not told and not any(counters.requests for counters in self.counted.values())
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,15 @@ def recording(records: Sequence[Record], release: str) -> Recording:
     looks: list[Look] = []
     attempts: list[Attempt] = []
     found: list[Found] = []
-    begun = own[0]
-    for place, record in enumerate(own):
+    begun, place = own[0], -1
+    # Late labels belong to the champion's own release, wherever they stand.
+    mine = [record for record in own if record.entry.kind != "late"]
+    for record in own:
         kind, before = record.entry.kind, endpoint
         endpoint = fold(endpoint, [record])
+        if kind == "late":
+            continue
+        place += 1
         if kind == "intended":
             begun = record
         elif kind in ("done", "failed"):
@@ -139,12 +149,12 @@ def recording(records: Sequence[Record], release: str) -> Recording:
         elif kind == "observed":
             looks.append(_look(record, before))
         if kind not in ("opened", "asked"):
-            found.append(_found(own, place, before))
+            found.append(_found(mine, place, before))
     return Recording(
         release=release,
         start=start,
         # The looks of earlier releases say nothing about where this one began.
-        before=tuple(r.entry for r in records[:first] if r.entry.kind != "observed"),
+        before=tuple(r.entry for r in records[:first] if r.entry.kind not in ("observed", "late")),
         records=tuple(own),
         policy=endpoint.releases[-1].policy,
         looks=tuple(looks),
@@ -157,13 +167,19 @@ def recording(records: Sequence[Record], release: str) -> Recording:
 def _look(record: Record, before: Endpoint) -> Look:
     body, release = record.entry.body, before.open
     assert release is not None and before.wanted is not None, "only an open release with a share is observed"
-    labels = body["block"]["labels"] if body["block"] else {}
+    block = block_from(body["block"]) if body["block"] else None
+    counted = {int(version): counters_from(plain) for version, plain in body["counted"].items()}
+    appeared = set(counted).difference((release.champion, release.version), release.counted)
+    strange = {int(v): n[1] - release.strangers.get(int(v), (0, 0))[1] for v, n in body.get("strangers", {}).items()}
     return Look(
         seq=record.seq,
         revision=before.wanted.revision,
         share=before.wanted.share(release.version),
-        counted={int(version): counters_from(plain) for version, plain in body["counted"].items()},
-        labels={r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in labels.items()},
+        counted={version: counters for version, counters in counted.items() if version not in appeared},
+        labels=block.labels if block else {},
+        sums=block.sums if block else {},
+        strange={version: count for version, count in strange.items() if count > 0},
+        appeared=frozenset(appeared),
         evidence=body["block"] is not None,
         trouble=str(body["trouble"]),
     )
@@ -249,11 +265,19 @@ def _needed(body: Mapping[str, Any], before: Endpoint, release: Release) -> dict
 
 def unfit(policy: Canary, recorded: Canary) -> str:
     """Say why *policy* cannot be replayed on what was recorded under *recorded*; empty when it can."""
-    (wanted, judged) = (next((g.name for g in p.guards if g.kind is GuardKind.SUCCESS), "") for p in (policy, recorded))
-    if not wanted or wanted == judged:
-        return ""
-    by = f"by the guard {judged!r}" if judged else "by no guard"
-    return f"the guard {wanted!r} cannot be replayed: the labels of this release were judged {by}"
+    judged = {guard.name: guard for guard in recorded.guards if guard.kind in FROM_LABELS}
+    by = f"by the guard{'s' * (len(judged) > 1)} {', '.join(map(repr, judged))}" if judged else "by no guard"
+    for guard in policy.guards:
+        if guard.kind not in FROM_LABELS:
+            continue
+        known = judged.get(guard.name)
+        if known is None or _scale(known) != _scale(guard):
+            return f"the guard {guard.name!r} cannot be replayed: the labels of this release were judged {by}"
+    return ""
+
+
+def _scale(guard: Guard) -> tuple[Any, ...]:
+    return guard.kind, guard.higher_is_better, guard.low, guard.high
 
 
 # -- telling -----------------------------------------------------------------------------------------------------------

@@ -135,6 +135,16 @@ class Close:
 
 
 @dataclass(frozen=True)
+class Open:
+    """Open *release*, the way back from the champion, *takes_out*, to *version*: late labels speak against it."""
+
+    release: str
+    version: int
+    takes_out: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Wait:
     """Nothing to do now; *why* is for people, *asks* says that a person must decide."""
 
@@ -142,14 +152,14 @@ class Wait:
     asks: bool = False
 
 
-Move = Start | Warm | Rehearse | Shift | Point | Stop | Close | Wait
+Move = Start | Warm | Rehearse | Shift | Point | Stop | Close | Open | Wait
 
 
 def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime) -> Move:
     """Return the next move.  Only PASS ever moves traffic towards a challenger."""
     release = endpoint.open
     if release is None:
-        return _keep(endpoint, world, now)
+        return _at_rest(endpoint, world, now)
     if release.returning:
         return _go_back(endpoint, release, world, now)
     if reason := _must_go_back(endpoint, release, world, judged, now):
@@ -279,7 +289,7 @@ def _repair(endpoint: Endpoint, world: World, now: datetime) -> Move | None:
 def _start_again(endpoint: Endpoint, version: int, why: str, now: datetime) -> Move:
     """Start what ran before, after longer and longer pauses while it keeps dying."""
     times, last = endpoint.restarts.get(version, (0, ""))
-    left = min(2.0 ** (times - 1), LONGEST_PAUSE) - _elapsed(last, now) if times else 0.0
+    left = _left(min(2.0 ** (times - 1), LONGEST_PAUSE), last, now) if times else 0.0
     if left > 0:
         return Wait(f"version {version} died {times + 1} times in a row; starting it again in {left:.0f} s")
     return Start(version, why, again=True)
@@ -305,12 +315,20 @@ def _ahead(endpoint: Endpoint, release: Release, world: World, judged: Judged, n
         if release.baked >= policy.bake:
             return _step_up(release, world, release.step + 1, judged.reason)
         judged = Judged(judged.verdict, f"baked for {release.baked:.0f} of {policy.bake:g} s; {judged.reason}")
-    awake = endpoint.awake_at(now)
+    return _undecided(endpoint, release, world, judged, now)
+
+
+def _undecided(endpoint: Endpoint, release: Release, world: World, judged: Judged, now: datetime) -> Move:
+    """Watch on while there is time, then do what the policy says."""
+    policy, awake = release.policy, endpoint.awake_at(now)
     for since, budget in ((release.step_awake, policy.step_budget), (release.opened_awake, policy.budget)):
-        if awake - since > budget:
-            if policy.on_doubt is OnDoubt.ROLL_BACK:
-                return _way_back(endpoint, release, world, f"no answer within {budget:g} s: {judged.reason}", now)
-            return Wait(f"undecided at {release.share:g} % after {budget:g} s: {judged.reason}", asks=True)
+        if awake - since <= budget:
+            continue
+        if policy.on_doubt is OnDoubt.ROLL_BACK:
+            return _way_back(endpoint, release, world, f"no answer within {budget:g} s: {judged.reason}", now)
+        if policy.on_doubt is OnDoubt.EXTEND and awake - release.opened_awake <= policy.budget:
+            return Wait(f"watching on after {budget:g} s at {release.share:g} %: {judged.reason}")
+        return Wait(f"undecided at {release.share:g} % after {budget:g} s: {judged.reason}", asks=True)
     return Wait(judged.reason)
 
 
@@ -322,14 +340,15 @@ def _prepare(release: Release) -> Move | None:
         return None
     assert release.champion is not None, "a way back leads to a champion"
     arms = (Arm(release.champion, 100.0), Arm(release.version, 0.0))
-    there = Routing(arms, salt=release.id, fallback=release.champion if release.policy.fallback else None)
+    fallback = release.champion if release.policy.fallback else None
+    there = Routing(arms, unit=release.policy.unit, salt=release.id, fallback=fallback)
     back = Routing.all_to(release.champion, keeping=(release.version,))
     return Rehearse(there, back, "nobody gets a share before the way back was gone")
 
 
 def _why_promoted(release: Release) -> str:
     if release.by_rollback:
-        return f"a person rolled version {release.takes_out} back: {release.reason}"
+        return f"{release.actor} rolled version {release.takes_out} back: {release.reason}"
     if release.champion is None:
         return "first version here: no champion to compare with; gates and acceptance passed"
     if not release.policy.shares:
@@ -346,11 +365,43 @@ def _step_up(release: Release, world: World, step: int, why: str) -> Shift:
         return Shift(Routing.all_to(release.version, keeping=known), len(shares), why)
     arms = (Arm(champion, 100.0 - shares[step]), Arm(release.version, shares[step]))
     fallback = champion if release.policy.fallback else None
-    return Shift(Routing(arms, salt=release.id, fallback=fallback), step, why)
+    return Shift(Routing(arms, unit=release.policy.unit, salt=release.id, fallback=fallback), step, why)
+
+
+def reopened(endpoint: Endpoint, why: str) -> Open | Wait:
+    """Return what follows when late labels say that the champion should never have been promoted, and *why*.
+
+    The way back is opened once, and under the same name by whoever comes first: if it ends without the version before,
+    that was a person's wish or did not work, and a person must decide.
+    """
+    release = endpoint.promotion
+    assert release is not None, "late labels belong to the champion's release"
+    told = f"late labels reopened the verdict on version {release.version}: {why}"
+    back = f"{release.id}-back"
+    tried = next((r for r in endpoint.releases if r.id == back), None)
+    if endpoint.open is not None:
+        return Wait(f"{told}; nothing moves until release {endpoint.open.id}, which is under way, is closed")
+    if endpoint.held:
+        return Wait(f"{told}; nothing moves while it is held by {endpoint.held}", asks=True)
+    if tried is not None:
+        return Wait(f"{told}; the way back, release {back}, {tried.ending}: a person must decide", asks=True)
+    if endpoint.before is None:
+        return Wait(f"{told}; there is no earlier version to go back to: a person must decide", asks=True)
+    return Open(back, endpoint.before, release.version, told)
+
+
+def _at_rest(endpoint: Endpoint, world: World, now: datetime) -> Move:
+    """Nobody is on the way: go back where late labels say so, else keep what is wanted true."""
+    doubted = reopened(endpoint, endpoint.reopened) if endpoint.reopened else None
+    if isinstance(doubted, Open):
+        return doubted
+    move = _keep(endpoint, world, now)
+    # What a person must decide is said only where nothing is to be repaired, and nothing keeps failing.
+    return doubted if doubted is not None and isinstance(move, Wait) and not endpoint.failures else move
 
 
 def _keep(endpoint: Endpoint, world: World, now: datetime) -> Move:
-    """Nobody is on the way: keep the champion served and let go of what nobody needs."""
+    """Keep the champion served and let go of what nobody needs."""
     if endpoint.wanted is not None:
         if stays := _hands_off(endpoint, world) or _pause(endpoint, now):
             return stays
@@ -378,9 +429,15 @@ def _keep(endpoint: Endpoint, world: World, now: datetime) -> Move:
 
 def _pause(endpoint: Endpoint, now: datetime) -> Wait | None:
     pause = min(2.0**endpoint.failures, LONGEST_PAUSE) if endpoint.failures else 0.0
-    left = pause - _elapsed(endpoint.failed_at, now) if pause else 0.0
+    left = _left(pause, endpoint.failed_at, now) if pause else 0.0
     asks = endpoint.failures >= PATIENCE
     return Wait(f"trying again in {left:.0f} s: {endpoint.failure}", asks=asks) if left > 0 else None
+
+
+def _left(pause: float, since: str, now: datetime) -> float:
+    """Return the seconds left of a *pause* that began at *since*; a clock that was set back does not prolong it."""
+    elapsed = (now - datetime.fromisoformat(since)).total_seconds() if since else pause
+    return pause - elapsed if elapsed >= 0 else 0.0
 
 
 def _elapsed(since: str, now: datetime) -> float:

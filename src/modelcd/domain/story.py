@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelcd.domain.records import Record
+from modelcd.domain.release import Release
 from modelcd.domain.routing import Routing
 
 
@@ -40,6 +41,12 @@ def timeline(records: Iterable[Record], release: str) -> list[Moment]:
     return moments
 
 
+def why(release: Release) -> str:
+    """Say why *release* ended as it did, and what late labels said of it since."""
+    late = f"; late labels reopened the verdict: {release.judgement['reason']}" if release.reopened else ""
+    return str(release.closing.get("reason", "")) + late
+
+
 def _seen(kind: str, body: Mapping[str, Any], version: int) -> tuple[int, int]:
     counted = body["counted"].get(str(version)) if kind == "observed" else None
     return (int(counted["requests"]), int(counted["failures"])) if counted else (0, 0)
@@ -63,6 +70,8 @@ def _what(kind: str, actor: str, body: Mapping[str, Any]) -> str:
             return "; ".join([*silent, *(str(body[name]) for name in ("trouble", "asks") if body[name])])
         case "closed":
             return str(body["ending"])
+        case "late":
+            return str(body["follows"])
         case _:
             return ""
 
@@ -94,6 +103,8 @@ def news(record: Record) -> tuple[str, str] | None:
     match entry.kind:
         case "closed" if "ending" in body:
             return f"{record.stream}: release {entry.release} {body['ending']}", str(body["reason"])
+        case "late" if body["follows"]:
+            return f"{record.stream}: late labels reopened the verdict of release {entry.release}", str(body["follows"])
         case "repaired":
             return f"{record.stream}: put right", str(body["what"])
         case "failed":

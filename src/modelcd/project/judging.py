@@ -1,4 +1,4 @@
-"""Evaluates a guard's success function in a child that stays: one JSON line in, one JSON line out, on its own pipes.
+"""Evaluates functions of guards that labels feed, in a child that stays: one JSON line in, one out, on its own pipes.
 
 A judge asks often and about few predictions, so starting a process each time would cost more than the answer.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelcd.domain.policy import GuardKind
+from modelcd.domain.policy import FROM_LABELS, Guard, GuardKind
 from modelcd.errors import ChildError, ModelcdError
 from modelcd.project.child import failure
 from modelcd.project.loading import calling, load
@@ -25,27 +24,33 @@ def judge(project: Path, read: int, write: int) -> None:
         except ModelcdError as error:
             answers.write(json.dumps(failure(error)) + "\n")
             return
-        functions = {g.name: g.function for g in guards if g.kind is GuardKind.SUCCESS and g.function is not None}
-        answers.write(json.dumps({"value": sorted(functions)}) + "\n")
+        judged = {g.name: g for g in guards if g.kind in FROM_LABELS}
+        answers.write(json.dumps({"value": sorted(judged)}) + "\n")
         for line in requests:
             request = json.loads(line)
-            answers.write(json.dumps(_answer(project, functions, request["guard"], request["pairs"])) + "\n")
+            answers.write(json.dumps(_answer(project, judged, request["guard"], request["pairs"])) + "\n")
 
 
-def _answer(
-    project: Path, functions: dict[str, Callable[[Any, Any], bool]], name: str, pairs: list[list[Any]]
-) -> dict[str, Any]:
+def _answer(project: Path, judged: dict[str, Guard], name: str, pairs: list[list[Any]]) -> dict[str, Any]:
     try:
-        if name not in functions:
-            raise ChildError(f"the project has no success guard named {name!r}")
+        guard = judged.get(name)
+        if guard is None or guard.function is None:
+            raise ChildError(f"the project has no guard of labels named {name!r}")
         with calling(f"guard {name!r}", project):
-            return {"value": [_truth(name, functions[name](score, label)) for score, label in pairs]}
+            return {"value": [_outcome(guard, guard.function(score, label)) for score, label in pairs]}
     except ModelcdError as error:
         return failure(error)
 
 
-def _truth(name: str, value: Any) -> bool:
+def _outcome(guard: Guard, value: Any) -> bool | float:
     plain = value.item() if hasattr(value, "item") else value
-    if not isinstance(plain, bool):
-        raise ChildError(f"guard {name!r} returned {plain!r}", help="a success function returns True or False")
-    return plain
+    if guard.kind is GuardKind.SUCCESS:
+        if isinstance(plain, bool):
+            return plain
+        raise ChildError(f"guard {guard.name!r} returned {plain!r}", help="its function returns True or False")
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not guard.low <= plain <= guard.high:
+        raise ChildError(
+            f"guard {guard.name!r} returned {plain!r}",
+            help=f"its function returns a number from {guard.low:g} to {guard.high:g}; cut what lies beyond, or widen",
+        )
+    return float(plain)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from modelcd.artifact import digest_of
+from modelcd.domain.plain import to_plain
+from modelcd.domain.policy import AT_ONCE
 from modelcd.domain.release import Endpoint
-from modelcd.domain.rollout import Close, Move, Point, Rehearse, Shift, Start, Stop, Wait, Warm, World
+from modelcd.domain.rollout import Close, Move, Open, Point, Rehearse, Shift, Start, Stop, Wait, Warm, World
 from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Counters, counters_plain
 from modelcd.environment import Environment
@@ -26,6 +28,8 @@ def carry_out(env: Environment, watch: Watch, move: Move, actor: str) -> None:
         exposed = counters_plain(release.exposed) if release else {}
         body = {"ending": move.ending.value, "reason": move.why, "exposed": exposed}
         return record(env, watch, "closed", actor, body)
+    if isinstance(move, Open):
+        return record(env, watch, "opened", actor, _opening(watch, move), move.release)
     if _repairs(watch.endpoint, move):
         record(env, watch, "repaired", actor, {"what": move.why, "move": type(move).__name__.lower()})
     intent = _intent(move)
@@ -38,6 +42,13 @@ def carry_out(env: Environment, watch: Watch, move: Move, actor: str) -> None:
         record(env, watch, "failed", actor, {**intent, "error": error.message, "help": error.help})
         raise
     record(env, watch, "done", actor, {**intent, **result})
+
+
+def _opening(watch: Watch, move: Open) -> dict[str, Any]:
+    """Return what opens the way back that a person's rollback would open: all it needs is in this journal already."""
+    known = watch.openings[move.version]
+    back = {"champion": watch.endpoint.champion, "takes_out": move.takes_out, "reason": move.why}
+    return {**known, "policy": to_plain(AT_ONCE), **back}
 
 
 def found_done(env: Environment, watch: Watch, world: World, actor: str) -> None:
@@ -90,8 +101,8 @@ def _intent(move: Move) -> dict[str, Any]:
             return {"effect": "point", "version": move.version, "why": move.why}
         case Stop():
             return {"effect": "stop", "version": move.version, "why": move.why}
-        case Close() | Wait():
-            raise AssertionError("closing is one record, waiting is none")
+        case Close() | Open() | Wait():
+            raise AssertionError("closing and opening are one record each, waiting is none")
         case _:
             assert_never(move)
 
@@ -113,8 +124,8 @@ def _do(env: Environment, watch: Watch, move: Move, still: Still) -> dict[str, A
                 if instance.version == move.version:
                     env.runtime.stop(instance.id, still)
             return {}
-        case Close() | Wait():
-            raise AssertionError("closing is one record, waiting is none")
+        case Close() | Open() | Wait():
+            raise AssertionError("closing and opening are one record each, waiting is none")
         case _:
             assert_never(move)
 

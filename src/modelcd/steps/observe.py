@@ -6,18 +6,19 @@ Nothing here moves anything.  What a look saw is recorded as it was seen, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from modelcd.domain import judge as judging
-from modelcd.domain.policy import GuardKind
 from modelcd.domain.release import LONGEST_LOOK, Endpoint, Release
 from modelcd.domain.rollout import UNREAD, Judged, World
-from modelcd.domain.samples import Block, Counters, Labels, block_plain, counters_plain
+from modelcd.domain.samples import Block, Counters, block_plain, counters_plain
+from modelcd.domain.strangers import TAIL, Strangers, doubted, met, strange_finding, strange_requests
 from modelcd.domain.verdict import Verdict, finding_plain
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, MetricsError, NotReady, RegistryError
+from modelcd.steps.outcomes import Outcomes, outcomes_since
 from modelcd.steps.watch import Watch, record
 
 LOOK_EVERY = (1.0, 10.0)
@@ -81,16 +82,19 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
         # Without counts nobody is promoted; what dies, hangs or is asked for is seen to all the same.
         return Judged(Verdict.ERROR, f"the gateway's counts could not be read: {error.message}")
     try:
-        labels, cursor, trouble = *_labels(env, watch, release), ""
+        outcomes, trouble = outcomes_since(env, watch, release), ""
     except CannotTell as error:
-        labels, cursor, trouble = {}, release.label_cursor, error.message
-    block, counted, anew = _block(endpoint, release, counters, labels)
+        outcomes, trouble = Outcomes(release.label_cursor), error.message
+    counted, anew = _counted(release, counters)
+    awake = endpoint.awake_at(env.clock.now())
+    block = _block(endpoint, release, counted, outcomes, awake)
+    strangers = _strangers(release, counted, outcomes.strangers, awake)
     gone = [v for v in (release.champion, release.version) if not world.answers(v)]
-    idle = not (block.baseline.requests or block.challenger.requests or labels or trouble or gone)
-    if known and idle and not _bakes(release, env.clock.now()):
+    nothing = not any(c.requests for c in counted.values()) and strangers == release.strangers
+    if known and nothing and not (outcomes.any or trouble or gone) and not _bakes(release, env.clock.now()):
         return _judged(watch, release)
     watched = None if gone else block
-    _record_look(env, watch, actor, watched, (counted, anew, cursor), trouble)
+    _record_look(env, watch, actor, watched, _Read(counted, anew, strangers, outcomes.cursor, trouble))
     if trouble:
         return Judged(Verdict.ERROR, f"labels could not be judged: {trouble}")
     return _judged(watch, release)
@@ -99,95 +103,108 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
 def _bakes(release: Release, now: datetime) -> bool:
     """Say whether a look must be recorded although nothing came: time is watched only between two looks."""
     since = (now - datetime.fromisoformat(release.last_look)).total_seconds()
-    return release.baked < release.policy.bake and since >= LONGEST_LOOK / 2
+    return release.baked < release.policy.bake and not 0 <= since < LONGEST_LOOK / 2
 
 
 def _recent(release: Release, now: datetime) -> bool:
+    """Say whether the last look is not long ago; one in the future was before the clock was set back."""
     if not release.last_look:
         return False
     often, seldom = LOOK_EVERY
     lasted, looked = (now - datetime.fromisoformat(at) for at in (release.step_since, release.last_look))
-    return looked.total_seconds() < min(max(often, lasted.total_seconds() / 30), seldom)
+    return 0 <= looked.total_seconds() < min(max(often, lasted.total_seconds() / 30), seldom)
 
 
 def _judged(watch: Watch, release: Release) -> Judged:
-    judgement = watch.judgement(watch.judge, release.step)
+    strange = strange_finding(release.strangers, release.champion, release.version)
+    judgement = doubted(watch.judgement(watch.judge, release.step), strange)
     watch.findings = judgement.findings
     return Judged(judgement.verdict, judgement.reason)
 
 
-def _block(
-    endpoint: Endpoint,
-    release: Release,
-    counters: Mapping[int, Counters],
-    labels: Mapping[str, tuple[Labels, Labels]],
-) -> tuple[Block, dict[int, Counters], list[str]]:
-    assert endpoint.wanted is not None and release.champion is not None, "a step has a routing and a champion"
+@dataclass(frozen=True)
+class _Read:
+    """What a look read: counts since the last one (of counters that began `anew`, all), strangers, labels' cursor."""
+
+    counted: Mapping[int, Counters]
+    anew: list[str]
+    strangers: Strangers
+    cursor: int
+    trouble: str
+
+
+def _counted(release: Release, counters: Mapping[int, Counters]) -> tuple[dict[int, Counters], list[str]]:
     counted, anew = {}, []
-    for version in (release.champion, release.version):
+    own = (release.champion, release.version)
+    for version in (*own, *sorted(set(counters).difference(own))):
+        assert version is not None, "a step has a champion"
         before, after = release.counted.get(version, Counters()), counters.get(version, Counters())
-        counted[version] = after.since(before)
+        since = after.since(before)
+        if version not in own and not since.requests:
+            continue  # a version that is kept warm, say
+        counted[version] = since
         if after.began_after(before) and before.requests:
             anew.append(str(version))
-    block = Block(endpoint.wanted.revision, release.step, counted[release.champion], counted[release.version], labels)
-    return block, counted, anew
+    return counted, anew
 
 
-def _record_look(
-    env: Environment,
-    watch: Watch,
-    actor: str,
-    block: Block | None,
-    read: tuple[Mapping[int, Counters], list[str], int],
-    trouble: str,
-) -> None:
-    counted, anew, cursor = read
+def _block(
+    endpoint: Endpoint, release: Release, counted: Mapping[int, Counters], outcomes: Outcomes, awake: float
+) -> Block:
+    assert endpoint.wanted is not None and release.champion is not None, "a step has a routing and a champion"
+    return Block(
+        revision=endpoint.wanted.revision,
+        step=release.step,
+        baseline=counted[release.champion],
+        challenger=counted[release.version],
+        labels=outcomes.labels,
+        sums=outcomes.sums,
+        at=round(awake, 3),
+        unit=endpoint.wanted.unit,
+    )
+
+
+def _strangers(release: Release, counted: Mapping[int, Counters], labels: Mapping[int, int], awake: float) -> Strangers:
+    """Return what came of a third version lately; its requests right after the opening were under way before it."""
+    requests = strange_requests(counted, release.counted, (release.champion, release.version))
+    tail = awake - release.opened_awake < TAIL
+    return met(release.strangers, {} if tail else requests, labels, awake - release.strange_awake)
+
+
+def _record_look(env: Environment, watch: Watch, actor: str, block: Block | None, read: _Read) -> None:
     release = watch.endpoint.open
     assert release is not None, "only an open release is observed"
     block = watch.as_served(block) if block is not None else None
     after = judging.update(watch.judge, block) if block is not None else watch.judge
+    strange = strange_finding(read.strangers, release.champion, release.version)
     judgement = watch.judgement(after, release.step)
-    known = {(told["name"], told["verdict"]) for told in release.judgement.get("findings", ())}
+    if judgement.verdict.value != release.judgement.get("verdict"):
+        judgement = judging.finding(after, release.step, intervals=True)
+    judgement = doubted(judgement, strange)
     body = {
         "block": block_plain(block) if block is not None else None,
-        "counted": {str(version): counters_plain(counters) for version, counters in counted.items()},
-        "anew": anew,
-        "cursor": cursor,
-        "trouble": trouble,
-        "judgement": {
-            "verdict": judgement.verdict.value,
-            "reason": judgement.reason,
-            "step": release.step,
-            "findings": [_brief(finding_plain(finding), known) for finding in judgement.findings],
-        },
+        "counted": {str(version): counters_plain(counters) for version, counters in read.counted.items()},
+        "anew": read.anew,
+        "cursor": read.cursor,
+        "trouble": read.trouble,
+        **({"strangers": {str(v): list(counts) for v, counts in read.strangers.items()}} if read.strangers else {}),
+        "judgement": judgement_plain(judgement, release.step, release.judgement),
     }
     record(env, watch, "observed", actor, body, judge=after)
+
+
+def judgement_plain(judgement: judging.Judgement, step: int, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *judgement* of *step* as JSON values; numbers of findings that are as *before* are left out."""
+    known = {(told["name"], told["verdict"]) for told in before.get("findings", ())}
+    return {
+        "verdict": judgement.verdict.value,
+        "reason": judgement.reason,
+        "step": step,
+        "findings": [_brief(finding_plain(finding), known) for finding in judgement.findings],
+    }
 
 
 def _brief(finding: dict[str, Any], known: set[tuple[str, str]]) -> dict[str, Any]:
     """Leave out the numbers of a finding whose verdict is no news: the blocks have them, and a day has 8,640 looks."""
     same = (finding["name"], finding["verdict"]) in known
     return {**finding, "evidence": {}} if same else finding
-
-
-def _labels(env: Environment, watch: Watch, release: Release) -> tuple[dict[str, tuple[Labels, Labels]], int]:
-    guard = next((g for g in release.policy.guards if g.kind is GuardKind.SUCCESS), None)
-    if guard is None:
-        return {}, release.label_cursor
-    pairs = env.predictions.labelled(watch.stream, after=release.label_cursor)
-    cursor = pairs[-1].cursor if pairs else release.label_cursor
-    mine = [p for p in pairs if p.leg == "main" and p.revision in release.revisions]
-    if not mine:
-        return {}, cursor
-    snapshot = Path(watch.openings[release.version]["snapshot"])
-    good = env.successes.judge(snapshot, guard.name, [(p.score, p.value) for p in mine])
-    sums: dict[str, dict[int, list[int]]] = {}
-    for pair, success in zip(mine, good, strict=True):
-        count = sums.setdefault(pair.revision, {}).setdefault(pair.version, [0, 0])
-        count[0] += 1
-        count[1] += not success
-    assert release.champion is not None, "labels are compared with a champion's"
-    return {
-        revision: (Labels(*arms.get(release.champion, [0, 0])), Labels(*arms.get(release.version, [0, 0])))
-        for revision, arms in sums.items()
-    }, cursor

@@ -64,7 +64,8 @@ class Reconciler:
 
     def _one(self, env: Environment, watch: Watch, newest: int) -> None:
         endpoint = watch.endpoint if watch.endpoint.seq == newest else watch.refresh(env)
-        if endpoint.open is not None and _age(endpoint.changed, env.clock.now()) < SILENCE:
+        # A record from the future is one from before the clock was set back, and no sign of a driver.
+        if endpoint.open is not None and 0 <= _age(endpoint.changed, env.clock.now()) < SILENCE:
             return
         now = env.clock.now()
         known = self.aliases.get(watch.stream)

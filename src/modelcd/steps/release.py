@@ -10,7 +10,8 @@ from typing import Any
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
-from modelcd.domain.routing import Arm, Routing
+from modelcd.domain.routing import Arm, Routing, Unit
+from modelcd.domain.trace import GENERATION
 from modelcd.domain.verdict import Finding, finding_plain
 from modelcd.environment import Environment
 from modelcd.errors import Busy, CannotTell, ConfigurationError, Conflict, Refused, Rejected, UsageError
@@ -76,6 +77,7 @@ def open_release(
             "warm_up": candidate.golden,
             "policy": to_plain(candidate.policy),
             "champion": endpoint.champion,
+            "judge": GENERATION,
             "reason": again or reason,
             "takes_out": takes_out,
             "evidence": [finding_plain(finding) for finding in candidate.findings],
@@ -122,7 +124,11 @@ def refuse_impossible(env: Environment, policy: Canary) -> None:
     if not policy.shares:
         return
     arms = (Arm(1, 100 - policy.shares[0]), Arm(2, policy.shares[0]))
-    missing = env.router.abilities().missing(Routing(arms, fallback=1 if policy.fallback else None))
+    routing = Routing(arms, unit=policy.unit, fallback=1 if policy.fallback else None)
+    missing = env.router.abilities().missing(routing)
+    if policy.unit is not Unit.REQUEST:
+        # Requests of one user are not independent: judged one by one, half of all good versions would go back.
+        missing.append(f"counting outcomes by {policy.unit}")
     if missing:
         raise ConfigurationError(
             f"the traffic layer of {env.name} cannot do: {', '.join(missing)}",

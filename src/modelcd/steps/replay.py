@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from modelcd.domain.plain import to_plain
-from modelcd.domain.policy import Canary, GuardKind
+from modelcd.domain.policy import FROM_LABELS, Canary
 from modelcd.domain.release import Endpoint, Release, fold
 from modelcd.domain.replay import Found, Look, Recording, Told, told, unfit
 from modelcd.domain.samples import Block
@@ -108,7 +108,7 @@ class Run:
 def refuse_unfit(policy: Canary, recorded: Canary) -> None:
     """Raise `UsageError` for a policy that cannot be replayed on what was recorded."""
     if why := unfit(policy, recorded):
-        judged = next((g.name for g in recorded.guards if g.kind is GuardKind.SUCCESS), "")
+        judged = next((g.name for g in recorded.guards if g.kind in FROM_LABELS), "")
         named = f"give your guard the name of that one: guard.success(…, name={judged!r}), or " if judged else ""
         raise UsageError(why, help=f"{named}leave guard.success(…) out of the policy")
 
@@ -139,15 +139,17 @@ def replay(world: World) -> Plain:
 
 
 def _meanwhile(run: Run, until: datetime) -> None:
-    """Do before *until* what a driver does of itself: tick after a move, and when a step's budget is spent."""
+    """Do before *until* what a driver does of itself: tick after a move, and when a budget is spent."""
     while run.last is not None and run.last.moves and not run.ended and run.now + _seconds(TICK_EVERY) < until:
         run.pause(TICK_EVERY)
     release = run.release
     if run.ended or not release.step_since or release.step < 0:
         return
-    due = datetime.fromisoformat(release.step_since) + _seconds(release.policy.step_budget + TICK_EVERY)
-    if run.now < due < until:
-        run.pause((due - run.now).total_seconds())
+    step, whole = release.policy.step_budget, release.policy.budget
+    for since, budget in sorted(((release.step_since, step), (release.opened, whole)), key=lambda due: due[1]):
+        due = datetime.fromisoformat(since) + _seconds(budget + TICK_EVERY)
+        if run.now < due < until and not run.ended:
+            run.pause((due - run.now).total_seconds())
 
 
 def _look_first(run: Run, found: Found) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from modelcd.domain.policy import Canary
+from modelcd.domain.policy import AT_ONCE
 from modelcd.domain.records import Record
 from modelcd.domain.release import Ask, Release
 from modelcd.environment import Environment
@@ -20,7 +20,7 @@ from modelcd.steps.watch import Watch
 
 def at_once(candidate: Candidate) -> Candidate:
     """Return *candidate* with the policy of a place without live traffic: everything at once."""
-    return replace(candidate, policy=Canary(shares=(), keep_warm=0.0, warm_up=0))
+    return replace(candidate, policy=AT_ONCE)
 
 
 def candidate_of(env: Environment, model: str, version: int) -> Candidate:

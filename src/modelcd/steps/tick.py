@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelcd.domain.release import LONGEST_LOOK, Endpoint, summary
-from modelcd.domain.rollout import Judged, Move, Shift, Wait, World, decide
+from modelcd.domain.rollout import Judged, Move, Open, Shift, Wait, World, decide
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.steps.effects import carry_out, found_done
+from modelcd.steps.late import look_late
 from modelcd.steps.observe import NOTHING_YET, look, observe
 from modelcd.steps.watch import Watch, record
 
@@ -44,12 +45,15 @@ def tick(env: Environment, watch: Watch, *, actor: str, wait: float = 0.0, alias
         moves: list[Move] = []
         world = look(env, watch.endpoint, aliases=aliases)
         found_done(env, watch, world, actor)
-        judged = observe(env, watch, world, actor)
+        judged, late = observe(env, watch, world, actor), look_late(env, watch, actor)
+        judged = judged if watch.endpoint.open is not None else late
         while len(moves) < MOVES:
             move = decide(watch.endpoint, world, judged, env.clock.now())
             if isinstance(move, Wait):
                 _note(env, watch, world, judged, move, actor)
                 return Ticked(watch.endpoint, tuple(moves), move, watch.findings)
+            if isinstance(move, Open) and moves:
+                break  # whoever drove what ended just now is told of that first
             carry_out(env, watch, move, actor)
             moves.append(move)
             if isinstance(move, Shift):
@@ -73,7 +77,7 @@ def _note(env: Environment, watch: Watch, world: World, judged: Judged, move: Wa
     serving = endpoint.wanted.serving if endpoint.wanted else ()
     silent = {v: world.ready[v] for v in serving if world.ready.get(v)}
     trouble = judged.reason if judged.verdict is Verdict.ERROR else ""
-    asks = move.why if move.asks and endpoint.open is not None and not (endpoint.failures or endpoint.held) else ""
+    asks = move.why if move.asks and not (endpoint.failures or endpoint.held) else ""
     changed = set(silent) != set(endpoint.unready) or trouble != endpoint.trouble or bool(asks) != bool(endpoint.asks)
     idle = (env.clock.now() - datetime.fromisoformat(endpoint.changed)).total_seconds()
     if changed or ((silent or endpoint.open is not None) and idle >= LONGEST_LOOK / 2):

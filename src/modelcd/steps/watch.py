@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from modelcd.domain import judge as judging
@@ -15,16 +16,32 @@ from modelcd.environment import Environment
 from modelcd.errors import JournalError
 
 
+@dataclass(frozen=True)
+class Late:
+    """What a driver knows of the labels that come late for *release*: how far it read them, and when it looked last.
+
+    `recorded` is how far they stand in the journal; `judge` has all of that, and is None until it is needed.
+    """
+
+    release: str
+    recorded: int
+    cursor: int
+    looked: datetime | None = None
+    judge: judging.Judge | None = None
+    trouble: str = ""
+
+
 @dataclass
 class Watch:
     """What a driver has read of one endpoint: its state, the evidence of the open release, the newest findings.
 
     `as_served` says of a block under which routing it was really served, where that is not the one in force: in a
-    replay.
+    replay.  `late` is kept between two looks at labels that come after a promotion.
     """
 
     stream: str
     as_served: Callable[[Block], Block] = lambda block: block
+    late: Late | None = None
     endpoint: Endpoint = field(init=False)
     openings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -66,7 +83,7 @@ class Watch:
     def judgement(self, judge: judging.Judge, step: int) -> judging.Judgement:
         """Return what *judge* says of *step*; ticks between two looks do not compute it again."""
         if self._said is None or self._said[0] is not judge or self._said[1] != step:
-            self._said = judge, step, judging.judgement(judge, step)
+            self._said = judge, step, judging.finding(judge, step)
         return self._said[2]
 
     def refresh(self, env: Environment) -> Endpoint:
@@ -104,7 +121,7 @@ def leads_back(endpoint: Endpoint, entry: Entry) -> bool:
     """Say whether *entry* is part of a way back: for that, and for nothing else, room is kept on the disk."""
     release, body = endpoint.open, entry.body
     on_the_way = release is not None and bool(release.returning or release.asked or release.by_rollback)
-    found = entry.kind == "observed" and body["judgement"]["verdict"] == Verdict.FAIL.value
+    found = entry.kind in ("observed", "late") and body["judgement"]["verdict"] == Verdict.FAIL.value
     begun = entry.kind == "opened" and body.get("takes_out") is not None
     asked = entry.kind == "asked" and body["ask"] == Ask.ROLL_BACK.value
     return on_the_way or found or begun or asked or bool(body.get("back"))

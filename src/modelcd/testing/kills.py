@@ -48,12 +48,14 @@ STORIES = (
     "roll back",
     "roll back what is under way",
     "repair what died",
+    "late labels take a promoted version out",
     "tell people",
     "give labels",
 )
 """What a binding must be able to tell.  In trouble: the champion dies and the gateway refuses once on the way.
 
-To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.
+To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.  So are
+late labels, which say that the champion should not have been promoted.
 """
 
 
@@ -263,7 +265,7 @@ class KillContract:
         moves = {name.rpartition("intended ")[2] for name in names if ": intended " in name}
 
         assert kinds_of_records() - kinds == set()
-        assert moves | {"close"} >= {move.__name__.lower() for move in get_args(Move) if move is not Wait}
+        assert moves | {"close", "open"} >= {move.__name__.lower() for move in get_args(Move) if move is not Wait}
 
 
 def _effects(told: Callable[[str], Undisturbed]) -> set[Effect]:
