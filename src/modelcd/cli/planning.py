@@ -163,7 +163,7 @@ def _totals(plan: dict[str, Any], bake: float) -> list[str]:
                 f" {_pair(bad['exposed'], _number)} requests to it."
             )
     if plan["unplanned"]:
-        lines.append(f"Nothing is known by which this could be planned, and it is left out: {', '.join(plan['unplanned'])}.")
+        lines.append(f"Left out, because nothing is known to plan it by: {', '.join(plan['unplanned'])}.")
     return lines
 
 
