@@ -10,6 +10,7 @@ import pytest
 
 from modelcd.adapters.children import ChildProject, ChildSuccesses
 from modelcd.adapters.memory_project import MemoryProject, MemorySuccesses
+from modelcd.errors import ChildError
 from modelcd.testing.project import ProjectContract, SuccessesContract
 
 PIPELINE = """
@@ -22,12 +23,16 @@ def right(score, label):
     return None if score is None else (score >= 0.5) == label
 
 
+def worth(score, label):
+    return score * label
+
+
 model = Model(
     name="echo",
     train=lambda frame: frame,
     data=Dataset("data/*.csv", target="y"),
     gates=[Gate("roc_auc").at_least(0.5)],
-    rollout=Canary(guards=[guard.success(right, name="right")]),
+    rollout=Canary(guards=[guard.success(right, name="right"), guard.metric(worth, 0.5, name="worth", high=10)]),
 )
 """
 
@@ -36,6 +41,10 @@ def right(score: Any, label: Any) -> Any:
     if score == "raise":
         raise KeyError("no such label")
     return None if score is None else (score >= 0.5) == label
+
+
+def worth(score: Any, label: Any) -> Any:
+    return score * label
 
 
 def unlucky(_: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -72,7 +81,7 @@ class TestChildProject(ProjectContract):
 class TestMemorySuccesses(SuccessesContract):
     @pytest.fixture
     def successes(self) -> MemorySuccesses:
-        return MemorySuccesses({"right": right})
+        return MemorySuccesses({"right": right, "worth": worth})
 
 
 class TestChildSuccesses(SuccessesContract):
@@ -81,3 +90,11 @@ class TestChildSuccesses(SuccessesContract):
         successes = ChildSuccesses()
         yield successes
         successes.close()
+
+    def test_a_number_out_of_its_bounds_is_refused(self, successes: ChildSuccesses, snapshot: Path) -> None:
+        with pytest.raises(ChildError, match="returned 12"):
+            successes.judge(snapshot, "worth", [(4.0, 3)])
+
+    def test_a_number_that_is_none_is_refused(self, successes: ChildSuccesses, snapshot: Path) -> None:
+        with pytest.raises(ChildError, match="returned nan"):
+            successes.judge(snapshot, "worth", [(float("nan"), 3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -308,6 +309,22 @@ def test_gates_are_checked_with_the_users_own_functions(
     told = whole.call("gates", {"data": prepared["data"], "scores": str(scores)}, budget=BUDGET).value
 
     assert [(f["name"].split()[0], f["verdict"]) for f in told["findings"]] == [("roc_auc", "pass"), ("right", "fail")]
+
+
+def test_the_champion_delivered_once_more_is_not_said_to_have_no_champion(
+    project: ChildProject, prepared: dict[str, Any], tmp_path: Path
+) -> None:
+    holdout = pd.read_parquet(Path(prepared["data"]) / "holdout.parquet")
+    same = (holdout["b"] / 100).tolist()
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps({"challenger": same, "champion": same, "itself": True}))
+    pipeline = project.project / "pipeline.py"
+    pipeline.write_text(
+        pipeline.read_text().replace('Gate("roc_auc").at_least(0.7)', 'Gate("roc_auc").no_worse_than_champion()')
+    )
+    told = project.call("gates", {"data": prepared["data"], "scores": str(scores)}, budget=BUDGET).value["findings"][0]
+
+    assert told["verdict"] == "pass" and told["reason"].endswith("it is the champion itself")
 
 
 def test_tests_are_counted_and_the_first_failure_is_told(project: ChildProject) -> None:

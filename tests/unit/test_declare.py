@@ -148,6 +148,34 @@ def test_a_metric_that_does_not_exist_comes_with_the_nearest_that_does() -> None
     assert "did you mean 'roc_auc'?" in raised.value.help
 
 
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        (Gate("roc_auc").at_least(1.5), "roc_auc is from 0 to 1"),
+        (Gate("roc_auc").at_most(-0.1), "roc_auc is from 0 to 1"),
+        (Gate("accuracy_score").at_least(95), "accuracy_score is from 0 to 1"),
+        (Gate("matthews_corrcoef").at_least(-1.1), "matthews_corrcoef is from -1 to 1"),
+        (Gate("log_loss").at_most(-1), "log_loss is 0 or more"),
+        (Gate("r2").at_least(1.01), "r2 is 1 or less"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.metric,
+)
+def test_a_limit_that_no_value_can_reach_is_refused_before_anything_runs(gate: Gate, said: str) -> None:
+    with pytest.raises(ProjectError, match=said) as raised:
+        model(gates=[gate])
+
+    assert "write a limit" in raised.value.help
+
+
+def test_a_confidence_that_is_none_is_refused() -> None:
+    with pytest.raises(ProjectError, match="confidence"):
+        model(gates=[Gate("roc_auc", confidence=95).no_worse_than_champion(margin=0.1)])
+
+
+def test_a_metric_may_have_the_name_of_scikit_learns_function() -> None:
+    assert model(gates=[Gate("roc_auc_score").at_least(0.8)]).gates[0].metric == "roc_auc_score"
+
+
 def test_a_metric_of_ones_own_may_have_any_name() -> None:
     assert model(gates=[Gate("profit", function=lambda truth, scores: 1.0).at_least(0)]).gates[0].metric == "profit"
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from modelcd.domain.gates import METRICS, Holdout, check, roc_auc
+from modelcd.domain.gates import Holdout, check
+from modelcd.domain.metrics import METRICS, roc_auc
 from modelcd.domain.policy import Gate
 from modelcd.domain.verdict import Verdict
 
+CLASSES = ("accuracy", "balanced_accuracy", "f1", "precision", "recall", "matthews_corrcoef")
 CLASSIFIERS = ("roc_auc", "average_precision", "brier_score_loss", "log_loss")
-REGRESSORS = ("r2", "mean_absolute_error", "mean_squared_error")
+REGRESSORS = (
+    "r2",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "root_mean_squared_error",
+    "mean_absolute_percentage_error",
+    "median_absolute_error",
+)
 
 
 def scored(rows: int, strength: float, seed: int = 0, noise: float = 1.0) -> tuple[Any, Any]:
@@ -24,6 +37,11 @@ def scored(rows: int, strength: float, seed: int = 0, noise: float = 1.0) -> tup
     chance = np.random.default_rng(seed)
     truth = (chance.random(rows) < 0.3).astype(int)
     return truth, 1 / (1 + np.exp(-(strength * (truth - 0.5) + noise * chance.normal(size=rows))))
+
+
+def cost(truth: Any, scores: Any) -> float:
+    """Return what is lost per row when late flights are missed ten times as dearly."""
+    return float(np.mean(np.where(truth == 1, 10.0 * (scores < 0.5), scores >= 0.5)))
 
 
 def holdout(rows: int = 4000, challenger: float = 2.0, champion: float | None = 2.0, **columns: Any) -> Holdout:
@@ -59,11 +77,12 @@ def test_a_metric_of_numbers_is_the_one_of_scikit_learn(name: str) -> None:
     assert METRICS[name].function(truth, scores) == pytest.approx(reference(truth, scores), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "f1"])
+@pytest.mark.parametrize("name", CLASSES)
 def test_probabilities_are_cut_at_a_half(name: str) -> None:
     truth, scores = scored(201, 1.0)
 
-    expected = getattr(sklearn_metrics, f"{name}_score")(truth, scores >= 0.5)
+    reference = getattr(sklearn_metrics, name if name == "matthews_corrcoef" else f"{name}_score")
+    expected = reference(truth, scores >= 0.5)
     assert METRICS[name].function(truth, scores) == pytest.approx(expected, abs=1e-12)
 
 
@@ -75,6 +94,35 @@ def test_classes_are_compared_as_they_are() -> None:
 
 def test_numbered_classes_that_are_not_probabilities_are_compared_as_they_are() -> None:
     assert METRICS["accuracy"].function(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1])) == 0.75
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_metrics_of_several_classes_are_those_of_scikit_learn(words: bool) -> None:
+    chance = np.random.default_rng(4)
+    truth = chance.integers(0, 4, 120)
+    guess = np.where(chance.random(120) < 0.6, truth, chance.integers(0, 4, 120))
+    if words:
+        truth, guess = np.array(list("abcd"))[truth], np.array(list("abcd"))[guess]
+    of = {name: METRICS[name].function(truth, guess) for name in ("balanced_accuracy", "matthews_corrcoef", "f1_macro")}
+
+    assert of["balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(truth, guess), abs=1e-12)
+    assert of["matthews_corrcoef"] == pytest.approx(sklearn_metrics.matthews_corrcoef(truth, guess), abs=1e-12)
+    assert of["f1_macro"] == pytest.approx(sklearn_metrics.f1_score(truth, guess, average="macro"), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision", "accuracy", "f1", "precision", "recall", "r2"])
+def test_a_metric_may_be_called_as_the_function_of_scikit_learn(name: str) -> None:
+    given = holdout()
+
+    assert check(Gate(f"{name}_score").at_least(0.1), given).verdict is check(Gate(name).at_least(0.1), given).verdict
+    assert hasattr(sklearn_metrics, f"{name}_score")
+
+
+def test_a_truth_with_zeros_has_no_error_in_per_cent() -> None:
+    finding = check(Gate("mean_absolute_percentage_error").at_most(1), Holdout(np.arange(50.0), np.arange(50.0) + 1))
+
+    assert finding.verdict is Verdict.ERROR
+    assert "zeros" in finding.reason
 
 
 def test_truth_of_booleans_kept_as_objects_is_understood() -> None:
@@ -93,19 +141,51 @@ def test_a_value_is_held_against_a_limit_from_above(limit: float, verdict: Verdi
     assert check(Gate("brier_score_loss").at_most(limit), holdout()).verdict is verdict
 
 
-def test_a_value_on_the_limit_reaches_it() -> None:
+def test_a_value_that_reaches_its_limit_by_luck_is_inconclusive_and_says_what_would_do() -> None:
+    finding = check(Gate("roc_auc").at_least(0.92), holdout(rows=1000))
+
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert finding.reason == (
+        "roc_auc 0.926 (95 %: 0.905 to 0.942) on 1,000 rows: at least 0.92, but not for certain; "
+        f"about {finding.evidence['rows_needed']:,} rows would do; a limit of 0.907 is certain"
+    )
+    assert check(Gate("roc_auc").at_least(0.907), holdout(rows=1000)).verdict is Verdict.PASS
+
+
+def test_a_value_that_misses_its_limit_by_bad_luck_is_inconclusive_too() -> None:
+    finding = check(Gate("roc_auc").at_least(0.93), holdout(rows=1000))
+
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert "not at least 0.93, but not for certain" in finding.reason
+
+
+def test_thirty_right_answers_do_not_show_that_all_are_right() -> None:
     truth = np.array([0, 1] * 20)
 
-    assert check(Gate("accuracy").at_least(1.0), Holdout(truth, truth.astype(float))).verdict is Verdict.PASS
+    finding = check(Gate("accuracy").at_least(1.0), Holdout(truth, truth.astype(float)))
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert finding.reason.endswith(
+        "at least 1, but not for certain; no number of rows in sight would do; a limit of 0.925 is certain"
+    )
 
 
-def test_the_interval_of_a_value_covers_the_truth_as_often_as_it_says() -> None:
+def test_a_version_on_its_limit_rarely_passes() -> None:
+    truths = roc_auc(*scored(200_000, 1.5))
+    passed = sum(
+        check(Gate("roc_auc").at_least(truths), Holdout(*scored(300, 1.5, seed + 1))).verdict is Verdict.PASS
+        for seed in range(400)
+    )
+
+    assert passed / 400 < 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_the_interval_of_a_value_covers_the_truth_at_least_as_often_as_it_says() -> None:
     truths, hits = roc_auc(*scored(200_000, 1.5)), 0
     for seed in range(400):
         evidence = check(Gate("roc_auc").at_least(0.5), Holdout(*scored(300, 1.5, seed + 1))).evidence
         hits += evidence["interval"][0] <= truths <= evidence["interval"][1]
 
-    assert 0.92 < hits / 400 < 0.98
+    assert 0.93 < hits / 400 < 0.995
 
 
 def test_an_equal_version_is_no_worse_than_the_champion() -> None:
@@ -160,6 +240,24 @@ def test_a_dozen_rows_on_which_both_are_right_show_nothing() -> None:
     assert finding.verdict is Verdict.INCONCLUSIVE
 
 
+def test_the_same_classes_are_no_proof_that_two_versions_are_one() -> None:
+    truth = np.array([0, 1] * 20)
+    guess = np.where(np.arange(40) % 7 == 0, 1 - truth, truth)
+
+    gate = Gate("accuracy").no_worse_than_champion(margin=0.02)
+    assert check(gate, Holdout(truth, guess, guess)).verdict is Verdict.INCONCLUSIVE
+    assert check(gate, Holdout(np.tile(truth, 10), np.tile(guess, 10), np.tile(guess, 10))).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("gate", [Gate("accuracy").no_worse_than_champion(), Gate("accuracy").per_slice("carrier")])
+def test_the_champion_itself_is_no_worse_than_itself(gate: Gate) -> None:
+    given = holdout(rows=200, carrier=["AA"] * 200)
+    finding = check(gate, replace(given, challenger=given.champion, itself=True))
+
+    assert finding.verdict is Verdict.PASS
+    assert finding.reason.endswith("it is the champion itself")
+
+
 def test_the_same_scores_pass_on_any_number_of_rows() -> None:
     truth, scores = scored(12, 1.0)
 
@@ -189,7 +287,7 @@ def test_without_a_champion_a_constant_prediction_takes_its_place() -> None:
 @pytest.mark.parametrize("name", list(METRICS))
 def test_noise_is_never_shown_better_than_a_constant(name: str) -> None:
     chance = np.random.default_rng(2)
-    truth = chance.integers(0, 2, 800)
+    truth = chance.integers(0, 2, 800) if name != "mean_absolute_percentage_error" else chance.random(800) + 1
     finding = check(Gate(name).no_worse_than_champion(), Holdout(truth, chance.random(800)))
 
     assert finding.verdict in (Verdict.INCONCLUSIVE, Verdict.FAIL), finding.reason
@@ -206,6 +304,34 @@ def test_a_slice_that_fell_is_named() -> None:
     assert "BB (0.0" in finding.reason
 
 
+def test_a_slice_in_which_the_margin_cannot_be_seen_is_no_silent_pass() -> None:
+    given = holdout(rows=4000, carrier=["AA"] * 3800 + ["BB"] * 200)
+    finding = check(Gate("f1").per_slice("carrier"), given)
+
+    says = {entry["value"]: entry["says"] for entry in finding.evidence["slices"]}
+    assert says == {"AA": "no worse", "BB": "cannot see"}
+    assert finding.reason.startswith("f1 per carrier: 1 of 2 judged, 1 cannot see a difference of 0.05; none")
+    assert finding.verdict is Verdict.PASS
+
+
+def test_slices_of_which_most_cannot_be_judged_prove_nothing() -> None:
+    given = holdout(rows=4000, carrier=[f"C{row % 20}" for row in range(4000)])
+    finding = check(Gate("f1").per_slice("carrier"), given)
+
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert "only 5 % of the rows are shown to be no worse; a slice needs about" in finding.reason
+    assert finding.evidence["cannot_see"] == 19
+
+
+def test_sixteen_slices_of_ten_thousand_rows_are_judged_in_half_a_second() -> None:
+    given = holdout(rows=10_000, carrier=[f"C{row % 16}" for row in range(10_000)])
+    for name in ("roc_auc", "average_precision"):
+        began = time.perf_counter()
+        check(Gate(name).per_slice("carrier"), given)
+
+        assert time.perf_counter() - began < 0.5
+
+
 def test_slices_that_are_too_small_are_counted() -> None:
     finding = check(Gate("roc_auc").per_slice("carrier"), holdout(carrier=["AA"] * 3950 + ["ZZ"] * 50))
 
@@ -219,6 +345,7 @@ def test_rows_without_a_value_are_no_slice() -> None:
     )
 
     assert [entry["value"] for entry in finding.evidence["slices"]] == ["AA"]
+    assert finding.verdict is Verdict.PASS
 
 
 def test_a_slice_of_one_class_is_not_judged_by_a_ranking() -> None:
@@ -304,6 +431,72 @@ def test_a_gate_without_a_bound_is_an_error() -> None:
     assert check(Gate("roc_auc"), holdout()).verdict is Verdict.ERROR
 
 
+@pytest.mark.parametrize("gate", [*ALL_BOUNDS, Gate("accuracy").at_least(0.0), Gate("cost", function=cost).at_least(0)])
+@pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
+def test_a_version_that_does_not_look_at_the_rows_never_passes(gate: Gate, score: float) -> None:
+    given = holdout(carrier=["AA"] * 4000)
+
+    assert check(gate, replace(given, challenger=np.full(4000, score))).verdict is Verdict.ERROR
+    assert check(gate, Holdout(given.truth, np.full(4000, score), None, given.columns)).verdict is Verdict.ERROR
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name not in (*REGRESSORS, "accuracy")])
+def test_rows_of_one_class_never_pass(name: str) -> None:
+    chance, metric = np.random.default_rng(5), METRICS[name]
+    gate = Gate(name).at_least(metric.least) if metric.higher_is_better else Gate(name).at_most(1.0)
+    for truth in (np.ones(500, dtype=int), np.zeros(500, dtype=int)):
+        given = Holdout(truth, chance.random(500), chance.random(500))
+
+        assert check(gate, given).verdict is not Verdict.PASS
+        assert check(Gate(name).no_worse_than_champion(margin=0.9), given).verdict is not Verdict.PASS
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+@drawn(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_few_rows_of_anything_give_the_same_proper_finding_twice_and_never_a_pass(name: str, data: Any) -> None:
+    rows = data.draw(st.integers(0, 29))
+    odd = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 2.0, -1.0, float("nan"), float("inf"), 1e308])
+    column = st.lists(odd, min_size=rows, max_size=rows)
+    truth = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=rows, max_size=rows) | column), float)
+    given = Holdout(truth, np.array(data.draw(column), float), np.array(data.draw(column), float), {"of": ["a"] * rows})
+    for gate in (
+        Gate(name).at_least(METRICS[name].least if np.isfinite(METRICS[name].least) else -1e9),
+        Gate(name).no_worse_than_champion(margin=0.5),
+        Gate(name).per_slice("of", margin=0.5, min_rows=1),
+    ):
+        finding = check(gate, given)
+
+        assert finding == check(gate, given)
+        assert json.dumps(dict(finding.evidence), allow_nan=False)
+        assert finding.verdict is not Verdict.PASS or finding.reason.endswith("the scores are the same")
+
+
+def test_a_million_rows_are_judged_within_seconds() -> None:
+    given = holdout(rows=1_000_000)
+    for name in ("roc_auc", "average_precision", "accuracy", "f1"):
+        assert check(Gate(name).no_worse_than_champion(margin=0.002), given).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("metric", "limit"), [("roc_auc", 1.5), ("roc_auc", -0.1), ("log_loss", -1), ("r2", 2)])
+def test_a_limit_that_no_value_can_reach_is_an_error(metric: str, limit: float) -> None:
+    assert check(Gate(metric).at_least(limit), holdout()).verdict is Verdict.ERROR
+    assert check(Gate(metric).at_most(limit), holdout()).verdict is Verdict.ERROR
+
+
+@pytest.mark.parametrize("gate", [Gate(name).no_worse_than_champion(margin=0.05) for name in METRICS])
+def test_every_comparison_tells_the_same_things(gate: Gate) -> None:
+    truth, scores = scored(600, 2.0)
+    given = Holdout(truth, scores, scored(600, 2.0, 0, 0.9)[1])
+    if gate.metric == "mean_absolute_percentage_error":
+        given = replace(given, truth=truth + 1)
+    evidence = check(gate, given).evidence
+
+    assert {"rows", "margin", "method", "interval", "detectable", "rows_needed", "rows_unlucky"} <= set(evidence)
+    assert evidence["interval"][0] <= evidence["loss"] <= evidence["interval"][1]
+    assert evidence["detectable"] > 0
+
+
 def test_a_negative_margin_is_an_error() -> None:
     assert check(Gate("roc_auc").no_worse_than_champion(margin=-0.1), holdout()).verdict is Verdict.ERROR
 
@@ -317,11 +510,6 @@ def test_a_limit_that_came_in_another_way_and_is_no_number_is_an_error() -> None
     gate = replace(Gate("roc_auc").at_least(0.5), limit=float("nan"))
 
     assert check(gate, holdout()).verdict is Verdict.ERROR
-
-
-def cost(truth: Any, scores: Any) -> float:
-    """Return what is lost per row when late flights are missed ten times as dearly."""
-    return float(np.mean(np.where(truth == 1, 10.0 * (scores < 0.5), scores >= 0.5)))
 
 
 @pytest.mark.parametrize(("challenger", "verdict"), [(3.0, Verdict.PASS), (1.0, Verdict.FAIL)])

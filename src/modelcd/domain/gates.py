@@ -1,206 +1,68 @@
 """The gates: what a challenger must show on the holdout before it serves anybody.
 
 A gate compares with a limit, with the champion on the same rows, or with the champion slice by slice.  It passes only
-on what the rows can show: a difference is judged by a confidence bound, never by the point value alone, and a holdout
-too small to see the margin is inconclusive with the number of rows that would do.
+on what the rows can show: a bound decides, never the value alone, and a holdout too small to see the difference that
+was asked for is inconclusive, with the number of rows that would do.  That holds for limits, too: half of the versions
+that lie exactly on a limit would reach it by luck, so one passes when the bound of its value does.
 
-The trade-off: bounds are normal, with the standard error from theory where there is one (DeLong for the area under the
-curve, paired rows for metrics that are means) and from a seeded bootstrap otherwise.  That is exact enough from some
-dozens of rows on; below, and where the rows show no variation at all, the standard error has a floor.
-
-The metrics are scikit-learn's, written here so that judging needs numpy alone.
+The trade-off: a version a little better than its limit is inconclusive where a plain comparison would let it pass;
+then the reason says how many rows, or which limit, would do.  Which method bounds which metric is told in
+`docs/gates.md`; the methods are in `domain/paired.py`, the metrics in `domain/metrics.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, inf, sqrt
-from statistics import NormalDist
-from typing import Any, NamedTuple
+from math import ceil, floor, inf, isfinite, log10
+from statistics import NormalDist, median
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelcd.domain.metrics import METRICS, Array, Metric, known, positives
+from modelcd.domain.paired import SEED, Difference, Uncertain, difference
 from modelcd.domain.policy import Bound, Gate
 from modelcd.domain.verdict import Finding, Verdict
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
-Function = Callable[[Array, Array], float]
-
 FEWEST = 30
-"""Below this many rows no bound on a difference is believed."""
+"""Below this many rows no bound is believed."""
 
-RESAMPLES = 200
-"""Bootstrap resamples for a standard error: its own error is then about 5 %."""
+FEWEST_OF_A_CLASS = 20
+"""Nor below this many rows of the rarer class, for metrics that need both."""
 
-SEED = 20_240_501
-"""The bootstrap's seed: the same rows give the same verdict."""
+TELLING = 10
+"""Versions that give the very same scores, with so many different ones among them, are the same function."""
 
 POWER = NormalDist().inv_cdf(0.8)
-"""A forecast of rows is for an 80 % chance to see the difference."""
+"""What a holdout could see is what it would with a chance of 80 %."""
 
+UNLUCKY = NormalDist().inv_cdf(0.9)
+"""Nine of ten holdouts need at most the unlucky number of rows."""
 
-class Metric(NamedTuple):
-    """A metric: the function of (truth, scores), whether more is better, and the least and most that it can be."""
-
-    function: Function
-    higher_is_better: bool
-    least: float = -inf
-    most: float = inf
+JUDGED_PART = 0.5
+"""At least this part of the rows must lie in slices that are shown to be no worse."""
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """Rows that no version was trained on: their truth, what each version scored, and columns to slice by."""
+    """Rows that no version was trained on: their truth, what each version scored, and columns to slice by.
+
+    `itself` says that the challenger is the champion, by digest: then there is nothing to be shown of the difference.
+    """
 
     truth: Array
     challenger: Array
     champion: Array | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-
-
-class _Comparison(NamedTuple):
-    """Values of both sides; how much the challenger is worse (negative: better), with its standard error."""
-
-    challenger: float
-    reference: float
-    loss: float
-    error: float
+    itself: bool = False
 
 
 class _Unjudged(Exception):
     """What was given cannot be judged; the message says why and what to do."""
 
 
-# The metrics.
-
-
-def positives(truth: Array) -> NDArray[np.bool_]:
-    """Return where *truth* is 1; raises `ValueError` unless it holds 0 and 1 (or -1 and 1) only."""
-    numbers = _numbers(truth, "the truth")
-    if not (np.isin(numbers, (0, 1)).all() or np.isin(numbers, (-1, 1)).all()):
-        raise ValueError("this metric needs a truth of 0 and 1; write the target as such")
-    return np.asarray(numbers == 1, dtype=bool)
-
-
-def roc_auc(truth: Array, scores: Array) -> float:
-    """Return the area under the ROC curve, ties counted half; not a number when a class is missing."""
-    positive = positives(truth)
-    if positive.all() or not positive.any():
-        return float("nan")
-    return float(_placements(positive, scores)[0].mean())
-
-
-def average_precision(truth: Array, scores: Array) -> float:
-    """Return the mean precision over the gains in recall, threshold by threshold; tied scores are one threshold."""
-    positive, numbers = positives(truth), _numbers(scores, "scores")
-    if not positive.any():
-        return float("nan")
-    order = np.argsort(-numbers, kind="stable")
-    hits, ranked = np.cumsum(positive[order]), numbers[order]
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    recalled, precision = hits[last] / hits[-1], hits[last] / (last + 1)
-    return float(np.sum(np.diff(recalled, prepend=0.0) * precision))
-
-
-def f1(truth: Array, scores: Array) -> float:
-    """Return the harmonic mean of precision and recall of class 1; scores from 0 to 1 are cut at 0.5."""
-    positive, predicted = positives(truth), _predicted(truth, scores)
-    predicted = _numbers(scores, "scores") == 1 if predicted is None else predicted
-    both = positive.sum() + predicted.sum()
-    return float(2 * (positive & predicted).sum() / both) if both else float("nan")
-
-
-def r2(truth: Array, scores: Array) -> float:
-    """Return the part of the variance that is explained; not a number when the truth does not vary."""
-    spread = ((_numbers(truth, "the truth") - _numbers(truth, "the truth").mean()) ** 2).sum()
-    return float(1 - _squared(truth, scores).sum() / spread) if spread > 0 else float("nan")
-
-
-def _wrong(truth: Array, scores: Array) -> Floats:
-    predicted = _predicted(truth, scores)
-    return np.asarray(scores != truth if predicted is None else predicted != positives(truth), dtype=float)
-
-
-def _brier(truth: Array, scores: Array) -> Floats:
-    return (positives(truth) - _probabilities(scores)) ** 2
-
-
-def _surprise(truth: Array, scores: Array) -> Floats:
-    tiny = np.finfo(float).eps
-    likely = np.clip(_probabilities(scores), tiny, 1 - tiny)
-    return -np.log(np.where(positives(truth), likely, 1 - likely))
-
-
-def _absolute(truth: Array, scores: Array) -> Floats:
-    return np.asarray(np.abs(_numbers(truth, "the truth") - _numbers(scores, "scores")))
-
-
-def _squared(truth: Array, scores: Array) -> Floats:
-    return (_numbers(truth, "the truth") - _numbers(scores, "scores")) ** 2
-
-
-def _numbers(values: Array, what: str) -> Floats:
-    try:
-        return np.asarray(values).astype(float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"this metric needs numbers, {what}: {error}") from error
-
-
-def _probabilities(scores: Array) -> Floats:
-    numbers = _numbers(scores, "scores")
-    if ((numbers < 0) | (numbers > 1)).any():
-        raise ValueError("this metric needs probabilities from 0 to 1 as scores")
-    return numbers
-
-
-def _predicted(truth: Array, scores: Array) -> NDArray[np.bool_] | None:
-    """Cut *scores* at 0.5 where they are probabilities of class 1; None where they are classes themselves."""
-    if not np.issubdtype(scores.dtype, np.floating) or not ((scores >= 0) & (scores <= 1)).all():
-        return None
-    try:
-        positives(truth)
-    except ValueError:
-        return None
-    return np.asarray(scores >= 0.5, dtype=bool)
-
-
-def _placements(positive: NDArray[np.bool_], scores: Array) -> tuple[Floats, Floats]:
-    """Return, per positive, the part of negatives below it, and per negative, the part of positives above it."""
-    numbers = _numbers(scores, "scores")
-    above, below = numbers[positive], numbers[~positive]
-    low, high = np.sort(below), np.sort(above)
-    of_positives = (np.searchsorted(low, above, "left") + np.searchsorted(low, above, "right")) / (2 * len(low))
-    of_negatives = 1 - (np.searchsorted(high, below, "left") + np.searchsorted(high, below, "right")) / (2 * len(high))
-    return of_positives, of_negatives
-
-
-_ROWWISE: dict[str, Callable[[Array, Array], Floats]] = {
-    "accuracy": _wrong,
-    "brier_score_loss": _brier,
-    "log_loss": _surprise,
-    "mean_absolute_error": _absolute,
-    "mean_squared_error": _squared,
-}
-"""Loss per row of the metrics that are means of one."""
-
-METRICS: dict[str, Metric] = {
-    "roc_auc": Metric(roc_auc, True, 0.0, 1.0),
-    "average_precision": Metric(average_precision, True, 0.0, 1.0),
-    "accuracy": Metric(lambda truth, scores: 1 - float(_wrong(truth, scores).mean()), True, 0.0, 1.0),
-    "f1": Metric(f1, True, 0.0, 1.0),
-    "brier_score_loss": Metric(lambda truth, scores: float(_brier(truth, scores).mean()), False, 0.0, 1.0),
-    "log_loss": Metric(lambda truth, scores: float(_surprise(truth, scores).mean()), False, 0.0),
-    "r2": Metric(r2, True, most=1.0),
-    "mean_absolute_error": Metric(lambda truth, scores: float(_absolute(truth, scores).mean()), False, 0.0),
-    "mean_squared_error": Metric(lambda truth, scores: float(_squared(truth, scores).mean()), False, 0.0),
-}
-"""The metrics that a gate knows by name, which are scikit-learn's names."""
-
-
-# The gates.
+Told = tuple[Verdict, str, dict[str, Any]]
 
 
 def check(gate: Gate, holdout: Holdout) -> Finding:
@@ -223,25 +85,47 @@ def check(gate: Gate, holdout: Holdout) -> Finding:
                 verdict, reason, evidence = _slices(gate, metric, holdout)
             case None:
                 raise _Unjudged(f'nothing to compare with; add a bound: Gate("{gate.metric}").at_least(0.8)')
-    except _Unjudged as trouble:
+    except (_Unjudged, Uncertain) as trouble:
         return Finding(name, Verdict.ERROR, f"{gate.metric}: {trouble}", {"metric": gate.metric})
     except Exception as error:  # a metric of the user's may raise anything
         reason = f"{gate.metric} could not be computed: {type(error).__name__}: {error}"
         return Finding(name, Verdict.ERROR, reason, {"metric": gate.metric})
-    return Finding(name, verdict, reason, {"metric": gate.metric, **evidence})
+    told = {"metric": gate.metric, "method": metric.method.value, "confidence": gate.confidence}
+    return Finding(name, verdict, reason, {**told, **evidence})
+
+
+def unreachable(gate: Gate) -> str | None:
+    """Say why the limit of *gate* lies outside of what its metric can be; None when it does not, or nobody knows."""
+    name = known(gate.metric) if gate.function is None else None
+    if name is None or gate.bound not in (Bound.AT_LEAST, Bound.AT_MOST):
+        return None
+    low, high = METRICS[name].least, METRICS[name].most
+    if low <= gate.limit <= high:
+        return None
+    lies = (
+        f"from {low:g} to {high:g}"
+        if isfinite(low + high)
+        else f"{low:g} or more"
+        if isfinite(low)
+        else f"{high:g} or less"
+    )
+    return f"a limit of {gate.limit:g} says nothing: {gate.metric} is {lies}"
 
 
 def _metric(gate: Gate) -> Metric:
     if gate.function is not None:
         return Metric(gate.function, gate.higher_is_better)
-    if gate.metric not in METRICS:
+    name = known(gate.metric)
+    if name is None:
         raise _Unjudged(f"no such metric; there are {', '.join(METRICS)}, or give a function of your own")
-    return METRICS[gate.metric]
+    return METRICS[name]
 
 
 def _usable(gate: Gate, holdout: Holdout) -> None:
     if not 0.5 < gate.confidence < 1 or not gate.margin >= 0 or not np.isfinite([gate.margin, gate.limit]).all():
         raise _Unjudged("confidence lies between 0.5 and 1, a margin is not negative, and a limit is a number")
+    if outside := unreachable(gate):
+        raise _Unjudged(outside)
     rows = len(holdout.truth)
     if not rows:
         raise _Unjudged("the holdout is empty; look at the data's split")
@@ -251,33 +135,91 @@ def _usable(gate: Gate, holdout: Holdout) -> None:
     for name, values in sides.items():
         if np.shape(values) != (rows,):
             raise _Unjudged(f"{name} has the shape {np.shape(values)} for {rows:,} rows; one value per row is needed")
-        missing = sum(map(_missing, values.tolist()))
+        missing = _missing(values)
         if missing:
             raise _Unjudged(f"{missing:,} of {rows:,} values of {name} are missing or not finite")
+    if rows > 1 and (holdout.challenger == holdout.challenger[0]).all():
+        raise _Unjudged(
+            f"the challenger scores every row {holdout.challenger[0]}: it does not look at the rows; is its input right"
+        )
 
 
-def _missing(value: Any) -> bool:
-    return value is None or value != value or value in (float("inf"), float("-inf"))
+def _missing(values: Array) -> int:
+    if values.dtype.kind in "fiub":
+        return int((~np.isfinite(values)).sum())
+    return sum(v is None or v != v or v in (inf, -inf) for v in values.tolist())
 
 
-def _limit(gate: Gate, metric: Metric, holdout: Holdout) -> tuple[Verdict, str, dict[str, Any]]:
-    value = _value(metric, holdout.truth, holdout.challenger)
-    error = _error(gate, metric, holdout.truth, holdout.challenger, None)
-    half = NormalDist().inv_cdf(0.975) * error
-    low, high = max(value - half, metric.least), min(value + half, metric.most)
+def _value(metric: Metric, truth: Array, scores: Array) -> float:
+    value = float(metric.function(truth, scores))
+    if not np.isfinite(value):
+        raise _Unjudged(f"the value on {len(truth):,} rows is {value}; are both classes there, does the truth vary?")
+    return value
+
+
+def _enough(rows: int, found: Difference) -> bool:
+    return rows >= FEWEST and found.weight >= FEWEST_OF_A_CLASS
+
+
+def _plain(*values: float) -> list[float | None]:
+    """Return *values* as JSON has them: what is not bounded is None."""
+    return [value if isfinite(value) else None for value in values]
+
+
+def _two_sided(confidence: float) -> float:
+    """Return the one-sided confidence of each end of an interval that covers with *confidence*."""
+    return (1 + confidence) / 2
+
+
+# Limits.
+
+
+def _limit(gate: Gate, metric: Metric, holdout: Holdout) -> Told:
+    rows, value = len(holdout.truth), _value(metric, holdout.truth, holdout.challenger)
+    found = difference(metric, holdout.truth, holdout.challenger, None)
+
+    def ends(sure: float) -> tuple[float, float]:
+        low, high = found.bounds(sure)
+        low, high = (-high, -low) if metric.higher_is_better else (low, high)
+        return max(low, metric.least), min(high, metric.most)
+
+    low, high = ends(gate.confidence)
     least = gate.bound is Bound.AT_LEAST
-    passed = value >= gate.limit if least else value <= gate.limit
+    reached, missed = (low >= gate.limit, high < gate.limit) if least else (high <= gate.limit, low > gate.limit)
+    verdict = Verdict.INCONCLUSIVE
+    if _enough(rows, found) and (reached or missed):
+        verdict = Verdict.PASS if reached else Verdict.FAIL
+    apart = abs(value - gate.limit)
+    half = value - low if value >= gate.limit else high - value
+    evidence: dict[str, Any] = {
+        "value": value,
+        "limit": gate.limit,
+        "rows": rows,
+        "interval": _plain(*ends(_two_sided(gate.confidence))),
+        "bounds": _plain(low, high),
+        "standard_error": found.error,
+        "detectable": _plain(half + POWER * found.error)[0],
+        **_needs(verdict, rows, half, found.error, apart),
+    }
     wanted = f"{'at least' if least else 'at most'} {gate.limit:g}"
-    reason = (
-        f"{gate.metric} {_shown(value, gate.limit)} (95 %: {low:.3f} to {high:.3f}) on "
-        f"{len(holdout.truth):,} rows: {wanted if passed else 'not ' + wanted}"
-    )
-    evidence = {"value": value, "limit": gate.limit, "rows": len(holdout.truth)}
-    return (
-        Verdict.PASS if passed else Verdict.FAIL,
-        reason,
-        {**evidence, "interval": [low, high], "standard_error": error},
-    )
+    said = wanted if (value >= gate.limit if least else value <= gate.limit) else f"not {wanted}"
+    if verdict is Verdict.INCONCLUSIVE:
+        sure = low if least else high
+        said += ", but not for certain; " + _more(evidence["rows_needed"])
+        said += f"; a limit of {_outside(sure, least)} is certain" if _enough(rows, found) and isfinite(sure) else ""
+    told = f"{gate.metric} {_shown(value, gate.limit)} ({_between(evidence['interval'], gate.confidence)})"
+    return verdict, f"{told} on {rows:,} rows: {said}", evidence
+
+
+def _between(interval: Sequence[float | None], confidence: float) -> str:
+    low, high = ("any" if end is None else f"{end:.3f}" for end in interval)
+    return f"{100 * confidence:g} %: {low} to {high}"
+
+
+def _outside(bound: float, least: bool) -> str:
+    """Write *bound* with three digits that count, rounded to the side on which it still holds."""
+    digits = 2 - floor(log10(abs(bound))) if bound else 0
+    return f"{(floor if least else ceil)(bound * 10**digits) / 10**digits:g}"
 
 
 def _shown(value: float, limit: float) -> str:
@@ -288,108 +230,191 @@ def _shown(value: float, limit: float) -> str:
     return repr(value)
 
 
-def _champion(gate: Gate, metric: Metric, holdout: Holdout) -> tuple[Verdict, str, dict[str, Any]]:
-    rows, z = len(holdout.truth), NormalDist().inv_cdf(gate.confidence)
-    reference = holdout.champion if holdout.champion is not None else _constant(gate, holdout.truth)
-    same = np.array_equal(reference, holdout.challenger)
-    found = _compare(gate, metric, holdout.truth, holdout.challenger, reference)
-    low, high = found.loss - z * found.error, found.loss + z * found.error
-    enough = rows >= FEWEST
-    verdict, needed = Verdict.INCONCLUSIVE, None
-    if same or (enough and high < gate.margin):
+def _needs(verdict: Verdict, rows: int, half: float, error: float, room: float) -> dict[str, int | None]:
+    """Return how many rows would settle what these do not: in the median case, and for nine of ten holdouts."""
+    if verdict is not Verdict.INCONCLUSIVE or not isfinite(half) or room <= 1e-4 * half:
+        return {"rows_needed": None, "rows_unlucky": None}
+    median_case, unlucky = (max(FEWEST, ceil(rows * (reach / room) ** 2)) for reach in (half, half + UNLUCKY * error))
+    # Where the bound would do but the rows are too few to believe it, more are needed all the same.
+    return {"rows_needed": max(median_case, rows + 1), "rows_unlucky": max(unlucky, rows + 1)}
+
+
+def _more(needed: int | None) -> str:
+    return f"about {needed:,} rows would do" if needed else "no number of rows in sight would do"
+
+
+# Against the champion.
+
+
+def _champion(gate: Gate, metric: Metric, holdout: Holdout) -> Told:
+    rows, reference = len(holdout.truth), _reference(gate, holdout, holdout.truth)
+    ours, theirs = _value(metric, holdout.truth, holdout.challenger), _value(metric, holdout.truth, reference)
+    found = difference(metric, holdout.truth, holdout.challenger, reference)
+    low, high = found.bounds(gate.confidence)
+    same = _same(holdout)
+    verdict = Verdict.INCONCLUSIVE
+    if same or (_enough(rows, found) and high < gate.margin):
         verdict = Verdict.PASS
-    elif enough and low > gate.margin:
+    elif _enough(rows, found) and low > gate.margin:
         verdict = Verdict.FAIL
-    else:
-        needed = _rows_needed(rows, gate.margin, found, z)
+    # An advantage seen so far is not relied upon, unless it is all there is.
+    room = gate.margin - max(0.0, found.loss)
+    room = room if room > 0 else abs(found.loss - gate.margin)
+    half = high - found.loss if found.loss <= gate.margin else found.loss - low
+    evidence: dict[str, Any] = {
+        "challenger": ours,
+        "reference": theirs,
+        "against": "champion" if holdout.champion is not None else "constant",
+        "rows": rows,
+        "loss": found.loss,
+        "interval": _plain(*found.bounds(_two_sided(gate.confidence))),
+        "bounds": _plain(low, high),
+        "standard_error": found.error,
+        "margin": gate.margin,
+        "detectable": _plain(high - found.loss + POWER * found.error)[0],
+        **_needs(verdict, rows, half, found.error, room),
+    }
     whom = "" if holdout.champion is not None else " of a constant prediction (there is no champion)"
-    compared = f"{gate.metric} {found.challenger:.3f} against {found.reference:.3f}{whom} on the same {rows:,} rows"
-    said = "the scores are the same" if same else _said(verdict, gate, found.loss, low, needed)
-    return (
-        verdict,
-        f"{compared}: {said}",
-        {
-            "challenger": found.challenger,
-            "reference": found.reference,
-            "against": "champion" if holdout.champion is not None else "constant",
-            "rows": rows,
-            "loss": found.loss,
-            "bounds": [low, high],
-            "standard_error": found.error,
-            "margin": gate.margin,
-            "confidence": gate.confidence,
-            "rows_needed": needed,
-        },
-    )
+    compared = f"{gate.metric} {ours:.3f} against {theirs:.3f}{whom} on the same {rows:,} rows"
+    return verdict, f"{compared}: {same or _said(verdict, gate, found, low, evidence['rows_needed'])}", evidence
 
 
-def _said(verdict: Verdict, gate: Gate, loss: float, low: float, needed: int | None) -> str:
-    sure = f"({100 * gate.confidence:g} %)"
+def _same(holdout: Holdout) -> str:
+    """Say why the two versions are one, if they are: then there is no difference, however few the rows.
+
+    Equal classes, or few different scores, may come of two versions that would differ on other rows.
+    """
+    if holdout.itself:
+        return "it is the champion itself"
+    champion, challenger = holdout.champion, holdout.challenger
+    if champion is None or challenger.dtype.kind != "f" or not np.array_equal(champion, challenger):
+        return ""
+    return "the scores are the same" if len(np.unique(challenger)) >= TELLING else ""
+
+
+def _said(verdict: Verdict, gate: Gate, found: Difference, low: float, needed: int | None) -> str:
+    sure, loss = f"({100 * gate.confidence:g} %)", found.loss
     if verdict is Verdict.PASS:
         return f"no worse by {gate.margin:.3f} {sure}" if gate.margin else f"better {sure}"
     if verdict is Verdict.FAIL:
         return f"worse by {loss:.3f}, by more than {low:.3f} {sure}; {gate.margin:.3f} is tolerated"
-    more = f"about {needed:,} rows would" if needed else "no number of rows in sight would"
+    more = _more(needed)
     if gate.margin == 0 and loss <= 0:
-        return f"not certainly better; {more} do, or a margin: no_worse_than_champion(margin=0.01)"
+        return f"not certainly better; {more}, or a margin: no_worse_than_champion(margin=0.01)"
     if loss >= gate.margin:
-        return f"looks worse by {loss:.3f}, {gate.margin:.3f} is tolerated; {more} say so for certain"
+        return f"looks worse by {loss:.3f}, {gate.margin:.3f} is tolerated; {more} to say so for certain"
     return f"this holdout cannot see a difference of {gate.margin:g}; {more}"
 
 
-def _rows_needed(rows: int, margin: float, found: _Comparison, z: float) -> int | None:
-    """Return about how many rows settle it; an advantage seen so far is not relied upon unless it is all there is."""
-    room = margin - max(0.0, found.loss)
-    room = room if room > 0 else abs(found.loss - margin)
-    if room <= 1e-4 * found.error:
-        return None
-    return max(FEWEST, ceil(rows * ((z + POWER) * found.error / room) ** 2))
+def _reference(gate: Gate, holdout: Holdout, truth: Array, rows: Array | None = None) -> Array:
+    if holdout.champion is not None:
+        return holdout.champion if rows is None else holdout.champion[rows]
+    return _constant(gate, truth)
 
 
-def _slices(gate: Gate, metric: Metric, holdout: Holdout) -> tuple[Verdict, str, dict[str, Any]]:
-    judged, small = _judged_slices(gate, metric, holdout)
-    against = "the champion" if holdout.champion is not None else "a constant prediction (there is no champion)"
+def _constant(gate: Gate, truth: Array) -> Array:
+    """Return the best prediction that does not look at the rows, for the metric of *gate*."""
+    name = known(gate.metric) if gate.function is None else None
+    values, counts = np.unique(truth, return_counts=True)
+    by_class = name in ("accuracy", "balanced_accuracy", "recall", "matthews_corrcoef")
+    if name == "f1_macro":  # a guess beats a constant, which leaves out all classes but one
+        return np.random.default_rng(SEED).permutation(truth)
+    if by_class or not (np.issubdtype(truth.dtype, np.number) or truth.dtype == bool):
+        return np.full(len(truth), values[counts.argmax()])
+    if name in ("f1", "precision"):
+        return np.ones(len(truth))
+    if name in ("brier_score_loss", "log_loss"):
+        return np.full(len(truth), positives(truth).mean())
+    if name == "mean_absolute_percentage_error":
+        order = np.argsort(truth)
+        weights = np.cumsum(1 / np.maximum(np.abs(truth[order]), np.finfo(float).tiny))
+        return np.full(len(truth), truth[order][np.searchsorted(weights, weights[-1] / 2)])
+    medians = ("mean_absolute_error", "median_absolute_error")
+    return np.full(len(truth), np.median(truth) if name in medians else truth.mean(dtype=float))
+
+
+# Slices.
+
+
+def _slices(gate: Gate, metric: Metric, holdout: Holdout) -> Told:
+    groups = _groups(gate, holdout)
+    found = {value: _slice(gate, metric, holdout, rows) for value, rows in groups.items()}
+    judged = {value: pair for value, pair in found.items() if pair is not None}
     if not judged:
         raise _Unjudged(
-            f"no value of {gate.column} can be judged: each of {small} has fewer than {gate.min_rows:,} rows or only "
-            "one class; take a coarser column or a smaller min_rows"
+            f"no value of {gate.column} can be judged: each of {len(groups)} has fewer than {gate.min_rows:,} rows or "
+            "too few of one class; take a coarser column or a smaller min_rows"
         )
-    worse, level = [], 1 - gate.confidence
-    # Holm: the surest slice against level / all, the next against level / (all - 1), until one fails to convince.
-    for place, entry in enumerate(sorted(judged, key=lambda slice_: float(slice_["p"]))):
-        if entry["p"] >= level / (len(judged) - place):
-            break
-        worse.append(entry)
-    counted = f"per {gate.column}: {len(judged)} of {len(judged) + small} judged"
-    counted += f", {small} too small to judge" if small else ""
+    worse = _certain({v: _chance(f, gate.margin, worse=True) for v, (_, _, f) in judged.items()}, 1 - gate.confidence)
+    fine = _certain({v: _chance(f, gate.margin, worse=False) for v, (_, _, f) in judged.items()}, 1 - gate.confidence)
+    same = _same(holdout)
+    if same:
+        worse, fine = set(), set(judged)
+    sure, entries = 1 - (1 - gate.confidence) / len(judged), []
+    for value, rows in groups.items():
+        entry: dict[str, Any] = {"value": value, "rows": len(rows), "says": "too small"}
+        if value in judged:
+            says = "worse" if value in worse else "no worse" if value in fine else "cannot see"
+            entry |= {"says": says, **_told_of_slice(gate, judged[value], len(rows), sure)}
+            entry |= {} if says == "cannot see" else {"rows_needed": None}
+        entries.append(entry)
+    shown = sum(entry["rows"] for entry in entries if entry["says"] == "no worse")
+    part = shown / sum(len(rows) for rows in groups.values())
+    verdict = Verdict.FAIL if worse else Verdict.PASS if part >= JUDGED_PART else Verdict.INCONCLUSIVE
     evidence = {
         "column": gate.column,
-        "judged": len(judged),
-        "too_small": small,
+        "rows": len(holdout.truth),
+        "judged": len(worse | fine),
+        "cannot_see": len(judged) - len(worse | fine),
+        "too_small": len(groups) - len(judged),
+        "judged_part": part,
         "against": "champion" if holdout.champion is not None else "constant",
         "margin": gate.margin,
-        "confidence": gate.confidence,
-        "worse": [entry["value"] for entry in worse],
-        "slices": judged,
+        "worse": [entry["value"] for entry in entries if entry["says"] == "worse"],
+        "slices": entries,
     }
-    if not worse:
-        return (
-            Verdict.PASS,
-            f"{gate.metric} {counted}; none certainly worse than {against} by {gate.margin:g}",
-            evidence,
-        )
+    return verdict, _said_of_slices(gate, evidence, verdict, same), evidence
+
+
+def _said_of_slices(gate: Gate, evidence: dict[str, Any], verdict: Verdict, same: str) -> str:
+    against = "the champion" if evidence["against"] == "champion" else "a constant prediction (there is no champion)"
+    entries, unseen, small = evidence["slices"], evidence["cannot_see"], evidence["too_small"]
+    counted = f"{gate.metric} per {gate.column}: {evidence['judged']} of {len(entries)} judged"
+    counted += f", {unseen} cannot see a difference of {gate.margin:g}" if unseen else ""
+    counted += f", {small} too small to judge" if small else ""
+    if same:
+        return f"{counted}; {same}"
+    if verdict is Verdict.PASS:
+        return f"{counted}; none certainly worse than {against} by {gate.margin:g}"
+    if verdict is Verdict.INCONCLUSIVE:
+        needed = [e["rows_needed"] for e in entries if e["says"] == "cannot see" and e["rows_needed"]]
+        more = f"; a slice needs about {median(needed):,.0f} rows" if needed else ""
+        return f"{counted}: only {100 * evidence['judged_part']:.0f} % of the rows are shown to be no worse{more}"
+    worse = [entry for entry in entries if entry["says"] == "worse"]
     named = ", ".join(
         f"{e['value']} ({e['challenger']:.3f} against {e['reference']:.3f}, {e['rows']:,} rows)" for e in worse[:5]
     )
     named += f" and {len(worse) - 5} more" if len(worse) > 5 else ""
-    return (
-        Verdict.FAIL,
-        f"{gate.metric} {counted}; worse than {against} by more than {gate.margin:g}: {named}",
-        evidence,
-    )
+    return f"{counted}; worse than {against} by more than {gate.margin:g}: {named}"
 
 
-def _judged_slices(gate: Gate, metric: Metric, holdout: Holdout) -> tuple[list[dict[str, Any]], int]:
+def _told_of_slice(gate: Gate, judged: tuple[float, float, Difference], rows: int, sure: float) -> dict[str, Any]:
+    ours, theirs, found = judged
+    low, high = found.bounds(sure)
+    half = high - found.loss
+    # An advantage, or a small loss, seen on few rows is not relied upon: how many rows see the margin is asked.
+    return {
+        "challenger": ours,
+        "reference": theirs,
+        "loss": found.loss,
+        "interval": _plain(low, high),
+        "standard_error": found.error,
+        "detectable": _plain(half + POWER * found.error)[0],
+        "rows_needed": _needs(Verdict.INCONCLUSIVE, rows, half, found.error, gate.margin)["rows_needed"],
+    }
+
+
+def _groups(gate: Gate, holdout: Holdout) -> dict[str, Array]:
     if gate.column not in holdout.columns:
         raise _Unjudged(f"the holdout has no column {gate.column!r} to slice by")
     column = holdout.columns[gate.column]
@@ -401,98 +426,55 @@ def _judged_slices(gate: Gate, metric: Metric, holdout: Holdout) -> tuple[list[d
             groups.setdefault(str(value), []).append(row)
     if not groups:
         raise _Unjudged(f"column {gate.column} is empty, so there is nothing to slice by")
-    judged, small = [], 0
-    for value, members in sorted(groups.items()):
-        found = _slice(gate, metric, holdout, np.asarray(members))
-        if found is None:
-            small += 1
-            continue
-        excess = found.loss - gate.margin
-        p = 1 - NormalDist().cdf(excess / found.error) if found.error > 0 else float(excess <= 0)
-        judged.append({"value": value, "rows": len(members), "p": p, **found._asdict()})
-    return judged, small
+    return {value: np.asarray(members) for value, members in sorted(groups.items())}
 
 
 def _absent(value: Any) -> bool:
     return value is None or str(value) == "" or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
 
 
-def _slice(gate: Gate, metric: Metric, holdout: Holdout, rows: Array) -> _Comparison | None:
-    """Compare on some rows; None when they are too few, or of one class where the metric needs two."""
-    if len(rows) < gate.min_rows:
+def _slice(gate: Gate, metric: Metric, holdout: Holdout, rows: Array) -> tuple[float, float, Difference] | None:
+    """Compare on some rows; None when they are too few, or too few of one class where the metric needs both."""
+    if len(rows) < max(gate.min_rows, FEWEST):
         return None
     truth, challenger = holdout.truth[rows], holdout.challenger[rows]
-    if gate.function is None and not np.isfinite(metric.function(truth, challenger)):
+    if metric.binary and min(positives(truth).sum(), (~positives(truth)).sum()) < FEWEST_OF_A_CLASS:
         return None
-    champion = holdout.champion[rows] if holdout.champion is not None else _constant(gate, truth)
-    return _compare(gate, metric, truth, challenger, champion)
+    champion = _reference(gate, holdout, truth, rows)
+    if gate.function is None and not all(np.isfinite(metric.function(truth, s)) for s in (challenger, champion)):
+        return None
+    ours, theirs = _value(metric, truth, challenger), _value(metric, truth, champion)
+    found = difference(metric, truth, challenger, champion)
+    return (ours, theirs, found) if _enough(len(rows), found) else None
 
 
-# Differences and their standard errors.
+def _chance(found: Difference, margin: float, *, worse: bool) -> float:
+    """Return the p-value of the claim that the loss is beyond *margin* (or, not *worse*, that it is within)."""
+
+    def excludes(level: float) -> bool:
+        low, high = found.bounds(1 - level)
+        return low > margin if worse else high < margin
+
+    if not excludes(0.499):
+        return 1.0
+    low, high = -9.0, log10(0.499)
+    if excludes(10**low):
+        return 10**low
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excludes(10**middle) else (middle, high)
+    return float(10**high)
 
 
-def _value(metric: Metric, truth: Array, scores: Array) -> float:
-    value = float(metric.function(truth, scores))
-    if not np.isfinite(value):
-        raise _Unjudged(f"the value on {len(truth):,} rows is {value}; are both classes there, does the truth vary?")
-    return value
+def _certain(chances: Mapping[str, float], level: float) -> set[str]:
+    """Return which claims hold when all of them together may be wrong with probability *level*.
 
-
-def _compare(gate: Gate, metric: Metric, truth: Array, challenger: Array, reference: Array) -> _Comparison:
-    ours, theirs = _value(metric, truth, challenger), _value(metric, truth, reference)
-    loss = theirs - ours if metric.higher_is_better else ours - theirs
-    return _Comparison(ours, theirs, loss, _error(gate, metric, truth, challenger, reference))
-
-
-def _error(gate: Gate, metric: Metric, truth: Array, scores: Array, reference: Array | None) -> float:
-    """Return the standard error of the metric's value, or with a *reference* of the paired difference to it."""
-    rowwise = None if gate.function is not None else _ROWWISE.get(gate.metric)
-    rows = len(truth)
-    if gate.function is None and gate.metric == "roc_auc":
-        return _delong(truth, scores, reference)
-    if rowwise is None:
-        return _bootstrap(metric, truth, scores, reference)
-    losses = rowwise(truth, scores) - (rowwise(truth, reference) if reference is not None else 0.0)
-    error = float(losses.std(ddof=1)) / sqrt(rows) if rows > 1 else float(abs(losses[0])) or 1.0
-    # Few rows on which two versions never differ do not show that they never will (about the rule of three).
-    return max(error, sqrt(2) / rows) if gate.metric == "accuracy" else error
-
-
-def _delong(truth: Array, scores: Array, reference: Array | None) -> float:
-    """Return the standard error of one area, or of the difference of two on the same rows.
-
-    DeLong, DeLong and Clarke-Pearson (Biometrics 1988), with a floor where the rows show (almost) no variation.
+    Holm (Scandinavian Journal of Statistics 1979): the surest against level / all, the next against level / (all - 1),
+    until one fails to convince.
     """
-    positive = positives(truth)
-    ours = _placements(positive, scores)
-    theirs = _placements(positive, reference) if reference is not None else tuple(np.zeros_like(part) for part in ours)
-    variance, fewest = 0.0, min(len(part) for part in ours)
-    for mine, other in zip(ours, theirs, strict=True):
-        variance += float(np.var(mine - other, ddof=1)) / len(mine) if len(mine) > 1 else 1.0
-    return max(sqrt(variance), 0.5 / fewest)
-
-
-def _bootstrap(metric: Metric, truth: Array, scores: Array, reference: Array | None) -> float:
-    chance, values = np.random.default_rng(SEED), []
-    for _ in range(RESAMPLES):
-        rows = chance.integers(0, len(truth), len(truth))
-        value = float(metric.function(truth[rows], scores[rows]))
-        if reference is not None:
-            value -= float(metric.function(truth[rows], reference[rows]))
-        values.append(value)
-    usable = [value for value in values if np.isfinite(value)]
-    if len(usable) < 0.9 * RESAMPLES:
-        raise _Unjudged(f"{len(truth):,} rows are too few or too alike to say how certain the value is")
-    return float(np.std(usable, ddof=1))
-
-
-def _constant(gate: Gate, truth: Array) -> Array:
-    """Return the best prediction that does not look at the rows, for the metric of *gate*."""
-    values, counts = np.unique(truth, return_counts=True)
-    if gate.metric == "accuracy" or not (np.issubdtype(truth.dtype, np.number) or truth.dtype == bool):
-        return np.full(len(truth), values[counts.argmax()])
-    if gate.metric == "f1":
-        return np.ones(len(truth))
-    if gate.metric in ("brier_score_loss", "log_loss"):
-        return np.full(len(truth), positives(truth).mean())
-    return np.full(len(truth), np.median(truth) if gate.metric == "mean_absolute_error" else truth.mean(dtype=float))
+    held: set[str] = set()
+    for place, (value, p) in enumerate(sorted(chances.items(), key=lambda item: (item[1], item[0]))):
+        if p > level / (len(chances) - place):
+            break
+        held.add(value)
+    return held

@@ -30,8 +30,9 @@ class Gate:
     """A check on the holdout, scored through the server that will serve.
 
     `Gate("roc_auc").at_least(0.8)`, `.at_most(0.2)`, `.no_worse_than_champion(margin=0.01)`,
-    `.per_slice("carrier", min_rows=100)`.  Metrics: see `modelcd.domain.gates.METRICS`, or a function of your own
-    `(truth, scores) -> float` with `higher_is_better`.
+    `.per_slice("carrier", min_rows=100)`.  Metrics have the names of `sklearn.metrics`, with or without `_score` (see
+    `modelcd.domain.metrics.METRICS`), or are a function of your own `(truth, scores) -> float`, with
+    `higher_is_better`.  Whatever is claimed is claimed with `confidence`.
     """
 
     metric: str
@@ -45,11 +46,11 @@ class Gate:
     function: Callable[[Any, Any], float] | None = field(default=None, compare=False, repr=False)
 
     def at_least(self, limit: float) -> Gate:
-        """The metric's value must be *limit* or more."""
+        """The metric must be *limit* or more, with confidence: a value that reaches it by luck is inconclusive."""
         return replace(self, bound=Bound.AT_LEAST, limit=_number(f"gate {self.metric!r}", limit))
 
     def at_most(self, limit: float) -> Gate:
-        """The metric's value must be *limit* or less."""
+        """The metric must be *limit* or less, with confidence: a value that keeps it by luck is inconclusive."""
         return replace(self, bound=Bound.AT_MOST, limit=_number(f"gate {self.metric!r}", limit))
 
     def no_worse_than_champion(self, margin: float = 0.0) -> Gate:
@@ -57,7 +58,10 @@ class Gate:
         return replace(self, bound=Bound.CHAMPION, margin=_number(f"gate {self.metric!r}", margin))
 
     def per_slice(self, column: str, *, margin: float = 0.05, min_rows: int = 100) -> Gate:
-        """No value of *column* (with *min_rows* rows or more) where it is certainly worse by more than *margin*."""
+        """No value of *column* where it is certainly worse by *margin*, and most rows where it certainly is not.
+
+        A value with fewer than *min_rows* rows is not judged.
+        """
         tolerated = _number(f"gate {self.metric!r}", margin)
         return replace(self, bound=Bound.SLICES, column=column, margin=tolerated, min_rows=min_rows)
 
@@ -142,6 +146,7 @@ class Guard:
         return self._limited(limit, "at least", 0.99)
 
     def _limited(self, limit: float, bound: str, quantile: float) -> Guard:
+        limit = _number(f"guard {self.name}: a limit", limit)
         name = f"{self.name} {bound} {limit:g}"
         return replace(self, name=name, limit=limit, quantile=quantile, margin=0.0, ratios=(), grace=0.0)
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modelcd.domain.gates import METRICS, Holdout, check
+from modelcd.domain.gates import Holdout, check
+from modelcd.domain.metrics import METRICS, known
 from modelcd.domain.plain import to_plain
 from modelcd.domain.verdict import Finding, Verdict, worst
 from modelcd.errors import ChildError, ProjectError
@@ -31,10 +32,11 @@ SAMPLES = 5
 # -- gates -------------------------------------------------------------------------------------------------------------
 
 
-def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mapping[str, Sequence[Any]]) -> Plain:
+def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mapping[str, Any]) -> Plain:
     """Check every gate on the holdout *rows* with the *scores* of `challenger` and, if there is one, `champion`.
 
-    Returns `verdict`, `findings` and the gates' `metrics`.  A model without gates has one finding, no pass.
+    `itself` in *scores* says that the two are one version.  Returns `verdict`, `findings` and the gates' `metrics`.  A
+    model without gates has one finding, no pass.
     """
     needed = sorted({gate.column for gate in model.gates if gate.column and gate.column in rows})
     holdout = Holdout(
@@ -42,6 +44,7 @@ def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mappi
         challenger=_array("challenger", scores.get("challenger"), len(rows)),
         champion=_array("champion", scores["champion"], len(rows)) if scores.get("champion") is not None else None,
         columns={name: rows[name].tolist() for name in needed},
+        itself=scores.get("itself") is True,
     )
     findings = []
     for gate in model.gates:
@@ -67,7 +70,7 @@ def _metric_values(model: Model, holdout: Holdout) -> dict[str, float]:
     values: dict[str, float] = {}
     for gate in model.gates:
         try:
-            function = gate.function or METRICS[gate.metric][0]
+            function = gate.function or METRICS[known(gate.metric) or gate.metric].function
             value = float(function(holdout.truth, holdout.challenger))
         except Exception:
             continue  # the gate's own finding says what was wrong

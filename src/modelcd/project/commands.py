@@ -186,8 +186,8 @@ def rows(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all co
 def gates(project: Path, arguments: Arguments) -> Plain:
     """Check the gates on the holdout in the folder `data`, with the scores that the servers gave.
 
-    `scores` is a JSON file with `challenger` and perhaps `champion`; fewer scores than rows belong to the rows that
-    `rows` gives for that `limit`.
+    `scores` is a JSON file with `challenger` and perhaps `champion` (and `itself`: true when the two are one version);
+    fewer scores than rows belong to the rows that `rows` gives for that `limit`.
     """
     from modelcd.project.checks import gate_findings
     from modelcd.project.rows import read_rows, spread

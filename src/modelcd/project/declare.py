@@ -89,7 +89,11 @@ class Dataset:
 
 
 class guard:  # noqa: N801 - a namespace, read as guard.errors()
-    """The live metrics that a release can be guarded by, each challenger against champion at the same time."""
+    """The live metrics that a release can be guarded by, each challenger against champion at the same time.
+
+    `.at_most(…)` and `.at_least(…)` turn one into an absolute limit (an SLO): `guard.errors().at_most(0.05)`,
+    `guard.latency().at_most(0.3, quantile=0.99)`, `guard.success(correct).at_least(0.8)`.
+    """
 
     @staticmethod
     def errors(margin: float = 0.01) -> Guard:
@@ -112,12 +116,50 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
     @staticmethod
     def success(function: Callable[[Any, Any], bool], margin: float = 0.03, *, name: str = "success") -> Guard:
         """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true."""
-        if not callable(function):
-            raise ProjectError(
-                f"guard.success needs a function (score, label) -> bool, got {type(function).__name__}",
-                help="def correct(score, label): return (score >= 0.5) == label",
-            )
-        return Guard(name=name, kind=GuardKind.SUCCESS, margin=margin, function=function)
+        return guard.outcome(function, margin, name=name)
+
+    @staticmethod
+    def outcome(
+        function: Callable[[Any, Any], bool], margin: float = 0.03, *, name: str, higher_is_better: bool = True
+    ) -> Guard:
+        """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true, or more of them.
+
+        With `higher_is_better=False` true is bad: a complaint, a refund.
+        """
+        _checked_function(name, function, "bool", "def correct(score, label): return (score >= 0.5) == label")
+        return Guard(name, GuardKind.SUCCESS, margin, function=function, higher_is_better=higher_is_better)
+
+    @staticmethod
+    def metric(
+        function: Callable[[Any, Any], float],
+        margin: float,
+        *,
+        name: str,
+        low: float = 0.0,
+        high: float = 1.0,
+        higher_is_better: bool = True,
+    ) -> Guard:
+        """Tolerate a mean of `function(score, label)` that is worse by at most *margin*, in the metric's own unit.
+
+        The function returns a number from *low* to *high*; the narrower they are, the fewer labels it takes.
+        """
+        _checked_function(name, function, "float", "def earned(score, label): return min(label, 100.0)")
+        return Guard(
+            name,
+            GuardKind.METRIC,
+            margin,
+            function=function,
+            higher_is_better=higher_is_better,
+            low=float(low),
+            high=float(high),
+        )
+
+
+def _checked_function(name: str, function: Any, returns: str, example: str) -> None:
+    if not callable(function):
+        raise ProjectError(
+            f"guard {name!r} needs a function (score, label) -> {returns}, got {type(function).__name__}", help=example
+        )
 
 
 DEFAULT_GUARDS: Final = (guard.errors(), guard.latency())
@@ -237,24 +279,27 @@ def _checked_gate(gate: Any) -> Gate:
         raise ProjectError(
             f"gate {gate.metric!r} says no bound", help=f'add one: Gate("{gate.metric}").at_least(0.8), .at_most(…), …'
         )
-    known = _metrics()
-    if gate.function is None and known and gate.metric not in known:
+    # Looked up late: they need numpy, which `import modelcd` should not wait for.
+    from modelcd.domain.gates import unreachable
+    from modelcd.domain.metrics import METRICS, known
+
+    if gate.function is None and known(gate.metric) is None:
         raise ProjectError(
             f"no metric is named {gate.metric!r}",
-            help=nearest(gate.metric, known) + "  (one of your own: Gate(name, function=f))",
+            help=nearest(gate.metric, METRICS) + "  (one of your own: Gate(name, function=f))",
+        )
+    if gate.function is not None and not callable(gate.function):
+        raise ProjectError(f"gate {gate.metric!r}: function is no function", help="function=cost, without calling it")
+    if outside := unreachable(gate):
+        raise ProjectError(
+            f"gate {gate.metric!r}: {outside}", help="write a limit between the two, or take away the gate"
+        )
+    if not 0.5 < gate.confidence < 1:
+        raise ProjectError(
+            f"gate {gate.metric!r}: confidence lies between 0.5 and 1, got {gate.confidence:g}", help="confidence=0.95"
         )
     if gate.bound is Bound.SLICES and not gate.column:
         raise ProjectError(f"gate {gate.metric!r} slices by no column", help='.per_slice("carrier")')
     if gate.margin < 0:
         raise ProjectError(f"gate {gate.metric!r}: a margin is not negative, got {gate.margin:g}", help="margin=0.01")
     return gate
-
-
-def _metrics() -> frozenset[str]:
-    """Return the names of the metrics that gates know.
-
-    Looked up late: the gates need numpy, which `import modelcd` should not wait for.
-    """
-    from modelcd.domain.gates import METRICS
-
-    return frozenset(METRICS)

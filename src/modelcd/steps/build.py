@@ -269,11 +269,13 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
             # A server of its own: the champion in production has users to answer.
             rival = start(champion.version, champion.digest, Path(champion.artifact), champion.interpreter)
         rows = _holdout(walk, walk.artifact)
-        scores = {"challenger": validate.score(walk.env, challenger, rows, walk.budgets.start)}
+        scores: dict[str, Any] = {"challenger": validate.score(walk.env, challenger, rows, walk.budgets.start)}
         findings.append(validate.pace(walk.env, challenger, rows, walk.acceptance.p99))
         if champion is not None and rival is not None:
             theirs = _holdout(walk, Path(champion.artifact))
             scores["champion"] = validate.score(walk.env, rival, theirs, walk.budgets.start)
+        elif champion is not None:  # the champion once more: it need not be asked twice
+            scores |= {"champion": scores["challenger"], "itself": True}
     _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores["challenger"][: validate.GOLDEN]})
     left = _leave(walk, "scores.json", scores)
     checked = walk.call("gates", walk.budgets.data, data=walk.prepared["data"], scores=left)

@@ -2,7 +2,8 @@
 
 Fixtures: `project` (a `Project` named "echo"), `mistaken` (one whose `pipeline.py` raises `RuntimeError("no luck")`);
 `successes` (a `Successes`) and `snapshot` (a project whose guard `right` says `score >= 0.5 == label`, raises
-`KeyError("no such label")` for the score "raise" and returns None for None).
+`KeyError("no such label")` for the score "raise" and returns None for None; whose guard of numbers `worth`, from 0 to
+10, says `score * label`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class SuccessesContract:
 
     def test_each_pair_is_judged_in_order(self, successes: Successes, snapshot: Path) -> None:
         assert successes.judge(snapshot, "right", [(0.9, True), (0.9, False), (0.1, False)]) == [True, False, True]
+
+    def test_a_guard_of_numbers_answers_numbers(self, successes: Successes, snapshot: Path) -> None:
+        assert successes.judge(snapshot, "worth", [(0.5, 3), (2.0, 2)]) == [1.5, 4.0]
 
     def test_nothing_asked_is_nothing_answered(self, successes: Successes, snapshot: Path) -> None:
         assert successes.judge(snapshot, "right", []) == []
