@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.delivery import Delivery
+from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
-from modelcd.domain.story import why
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.explaining import explained, verified
-from modelcd.history import History
+from modelcd.history import History, delivery_plain, release_plain
 from modelcd.ports import Label
 from modelcd.workspace import Workspace, actor, open_workspace
 
 if TYPE_CHECKING:
     from modelcd.adapters.journal import SqlJournal
+    from modelcd.planning import Given
     from modelcd.steps.watch import Watch
 
 ENVIRONMENTS = ("staging", "production")
@@ -308,16 +309,47 @@ class Control:
         where, release = self._history.find(prefix)
         if isinstance(where, str) or isinstance(release, Delivery):
             raise UsageError(f"{release.id} is a delivery", help=f"replay one of its releases: modelcd history {where}")
-        other = policy if isinstance(policy, Canary) else self._policy(Path(policy)) if policy else None
+        other = self._policy(policy) if policy else None
         told = replayed(self._journal.read(where.stream), release.id, other)
         return {**told, "policy_file": "" if isinstance(policy, Canary) else str(policy)}
 
-    def _policy(self, path: Path) -> Canary:
+    def plan(
+        self,
+        model: str = "",
+        *,
+        project: str | Path = ".",
+        policy: str | Path | Canary = "",
+        given: Given | None = None,
+        soonest: bool = False,
+        exposed: float | None = None,
+    ) -> Plain:
+        """Tell what the next release into production will need, before it starts; nothing is started or recorded.
+
+        Of *model* under the policy of its newest release, or of the one in *project* as it is written there; *policy*
+        is another rollout, or the Python file that has one.  What was recorded of the model is planned with, and what
+        is *given* instead; see `modelcd.planning.planned`.
+        """
+        from modelcd.planning import Given, newest_policy, planned
+
+        if model:
+            self._known(model, "production")
+            found = self._policy(policy) if policy else newest_policy(self._history.traffic_of(model))
+        else:
+            described = self._describe(self._project(project))
+            model = str(described["name"])
+            found = self._policy(policy) if policy else from_plain(Canary, described["rollout"])
+        return {
+            "model": model,
+            **planned(found, self._history.traffic_of(model), given or Given(), soonest=soonest, exposed=exposed),
+        }
+
+    def _policy(self, given: str | Path | Canary) -> Canary:
         from modelcd.adapters.children import ChildProject
-        from modelcd.domain.plain import from_plain
         from modelcd.domain.policy import Budgets
 
-        path = path.expanduser().resolve()
+        if isinstance(given, Canary):
+            return given
+        path = Path(given).expanduser().resolve()
         file = path / "pipeline.py" if path.is_dir() else path
         if not file.is_file():
             raise UsageError(f"there is no file {file}", help="a policy is a Python file with rollout = Canary(…)")
@@ -419,34 +451,6 @@ class Control:
         }
 
 
-def release_plain(release: Release) -> Plain:
-    """Return *release* as JSON values for people and scripts."""
-    return {
-        "kind": "release",
-        "release": release.id,
-        "model": release.stream.split("/", 1)[1],
-        "environment": release.stream.split("/", 1)[0],
-        "version": release.version,
-        "digest": release.digest,
-        "champion": release.champion,
-        "by": release.actor,
-        "reason": release.reason,
-        "opened": release.opened,
-        "ended": release.ended,
-        "ending": str(release.ending) if release.ending else "",
-        "why": why(release),
-        "share": release.share if not release.ending else None,
-        "requests": release.exposed.requests,
-        "failed": release.exposed.failures,
-        "rescued": release.exposed.rescued,
-        "judgement": dict(release.judgement),
-        "evidence": [dict(finding) for finding in release.evidence],
-        "way_back": release.way_back,
-        "back_in": release.back_in,
-        "crashes": release.crashes,
-    }
-
-
 def _rows(given: Any) -> list[Mapping[str, Any]]:
     """Return *given* as rows: one mapping, many of them, or a DataFrame."""
     found = given.to_dict("records") if hasattr(given, "iloc") else [given] if isinstance(given, Mapping) else given
@@ -469,22 +473,6 @@ def _serving(endpoint: Endpoint, status: Plain) -> Plain:
     }
 
 
-def delivery_plain(delivery: Any) -> Plain:
-    """Return a delivery as JSON values for people and scripts."""
-    return {
-        "kind": "delivery",
-        "delivery": delivery.id,
-        "version": delivery.version,
-        "by": delivery.actor,
-        "reason": delivery.reason or delivery.trigger,
-        "opened": delivery.opened,
-        "ended": delivery.ended,
-        "ending": delivery.ending,
-        "why": delivery.why,
-        "steps": [dict(step) for step in delivery.steps],
-    }
-
-
 def _code_diff(old: str | None, new: str | None) -> list[str]:
     if old is None or new is None:
         return []
@@ -497,4 +485,4 @@ def _code_diff(old: str | None, new: str | None) -> list[str]:
     return lines
 
 
-__all__ = ["CannotTell", "Control", "ModelcdError", "connect", "delivery_plain", "release_plain"]
+__all__ = ["CannotTell", "Control", "ModelcdError", "connect"]

@@ -13,8 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from modelcd.domain.delivery import NOTICES, Builds, Delivery, fold_builds, is_endpoint, stream_of
+from modelcd.domain.recorded import Recorded, recorded
 from modelcd.domain.records import Head, Record, astray, rewritten, until
 from modelcd.domain.release import Endpoint, Release, fold, misremembered, since
+from modelcd.domain.story import why
 from modelcd.errors import Tampered, UnknownName, UsageError
 from modelcd.ports import Journal
 
@@ -95,6 +97,11 @@ class History:
         where, _ = self.find(prefix)
         raise UsageError(f"{prefix} is a delivery, and no traffic was judged", help=f"see: modelcd history {where}")
 
+    def traffic_of(self, model: str, environment: str = "production") -> Recorded:
+        """Return what the releases of *model* tell of the traffic that the next one will meet."""
+        stream = f"{environment}/{model}"
+        return recorded(stream, self.journal.read(stream))
+
     def verify(self, against: Mapping[str, Mapping[str, Any]], orphans: Iterable[str] = ()) -> Iterator[str]:
         """Give a sentence for each stream that does not hold, in itself or *against* the heads that were noted.
 
@@ -127,3 +134,47 @@ class History:
         before = head.checkpoint.entry.body["releases"] if head.checkpoint is not None else ()
         behind = self.journal.read(stream, after=head.checkpoint.seq if head.checkpoint is not None else 0)
         return list(dict.fromkeys([*before, *(record.entry.release for record in behind if record.entry.release)]))
+
+
+def release_plain(release: Release) -> dict[str, Any]:
+    """Return *release* as JSON values for people and scripts."""
+    return {
+        "kind": "release",
+        "release": release.id,
+        "model": release.stream.split("/", 1)[1],
+        "environment": release.stream.split("/", 1)[0],
+        "version": release.version,
+        "digest": release.digest,
+        "champion": release.champion,
+        "by": release.actor,
+        "reason": release.reason,
+        "opened": release.opened,
+        "ended": release.ended,
+        "ending": str(release.ending) if release.ending else "",
+        "why": why(release),
+        "share": release.share if not release.ending else None,
+        "requests": release.exposed.requests,
+        "failed": release.exposed.failures,
+        "rescued": release.exposed.rescued,
+        "judgement": dict(release.judgement),
+        "evidence": [dict(finding) for finding in release.evidence],
+        "way_back": release.way_back,
+        "back_in": release.back_in,
+        "crashes": release.crashes,
+    }
+
+
+def delivery_plain(delivery: Any) -> dict[str, Any]:
+    """Return a delivery as JSON values for people and scripts."""
+    return {
+        "kind": "delivery",
+        "delivery": delivery.id,
+        "version": delivery.version,
+        "by": delivery.actor,
+        "reason": delivery.reason or delivery.trigger,
+        "opened": delivery.opened,
+        "ended": delivery.ended,
+        "ending": delivery.ending,
+        "why": delivery.why,
+        "steps": [dict(step) for step in delivery.steps],
+    }

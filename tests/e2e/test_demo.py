@@ -132,3 +132,16 @@ def test_down_leaves_no_process_behind(played: Played) -> None:
 
     left = [process for process in psutil.process_iter() if process.pid != os.getpid() and ours(process)]
     assert left == []
+
+
+def test_the_next_release_is_planned_on_what_was_recorded(played: Played) -> None:
+    found = played.json("plan", "flight-delay")
+    shown, chosen = played.modelcd("plan", "flight-delay"), played.json("plan", "flight-delay", "--fastest")
+
+    assert set(found["sources"].values()) == {"recorded"}
+    assert found["recorded"]["champion"] == 2
+    assert [step["share"] for step in found["plan"]["steps"]] == found["policy"]["shares"]
+    assert shown.returncode == (0 if found["possible"] else 1)
+    assert shown.stdout.startswith("PLAN  flight-delay, ")
+    assert chosen["fastest"]["shares"] == [step["share"] for step in chosen["plan"]["steps"]]
+    assert chosen["plan"]["seconds"][0] <= found["plan"]["seconds"][0]

@@ -20,13 +20,18 @@ ELSEWHERE = {
     "explain RELEASE --plot evidence.svg": "tests/e2e/test_demo.py",
     "hold MODEL": "tests/e2e/test_bad_days.py",
     "init churn": "tests/e2e/conftest.py",
+    "plan": "tests/e2e/test_demo.py",
+    "plan --fastest": "tests/e2e/test_demo.py",
+    "plan MODEL": "tests/e2e/test_demo.py",
     "promote MODEL 3 --to production": "tests/e2e/test_lifecycle.py",
     "release MODEL": "tests/e2e/test_bad_days.py",
     "retrain": "tests/e2e/test_lifecycle.py",
     "rollback MODEL": "tests/e2e/test_lifecycle.py",
     "up": "tests/e2e/test_bad_days.py",
 }
-"""Commands that move things are run, with what must come of them, in a test of their own."""
+"""Commands that move things, or need what was moved, are run in a test of their own, with what must come of them."""
+
+GIVEN = "--requests-per-minute 600 --error-rate 0.01 --success-rate 0.9 --labels 0.2 --label-delay 10min"
 
 SAID = {
     "--help": "Continuous delivery",
@@ -37,6 +42,8 @@ SAID = {
     "feedback MODEL ID=true": '"joined"',
     "history MODEL": "promoted",
     "history MODEL --at 2026-03-31T18:30": "tumour was nowhere yet at 2026-03-31T18:30:00",
+    f"plan {GIVEN}": "PLAN  tumour, 600 requests a minute",
+    f"plan {GIVEN} --fastest --exposed 5000": "Canary(shares=(",
     "predict MODEL row.json": '"scores"',
     "predict MODEL_NAME row.json": '"scores"',
     "replay RELEASE --policy other.py": "with other.py: promoted",
