@@ -68,7 +68,8 @@ def _part(one: Mapping[str, Any]) -> str:
         return f"{one['part']} has no label yet"
     if "champion_off" in one:
         return f"{one['part']}: labels {_off(one['excess'], 'above', 'below')} ({one['n']:,})"
-    return f"{one['part']} {_off(100 * one['excess'], 'points worse', 'points better')} ({one['n']:,} label{'' if one['n'] == 1 else 's'})"
+    labels = f"{one['n']:,} label{'' if one['n'] == 1 else 's'}"
+    return f"{one['part']} {_off(100 * one['excess'], 'points worse', 'points better')} ({labels})"
 
 
 _PASSED = {
