@@ -100,7 +100,7 @@ def test_three_points_of_success_are_found_with_fewer_labels_than_the_reference(
 
 def test_equal_versions_are_failed_at_most_as_often_as_promised() -> None:
     policy, chance, false = Pairing(1, 2, success=0.005), np.random.default_rng(31), 0
-    for _ in range(200):
+    for _ in range(120):
         state = start(policy)
         for k in chance.multinomial(100, [0.04, 0.04, 0.92], 25):
             state = update(state, batch(*map(int, k)))
@@ -108,18 +108,18 @@ def test_equal_versions_are_failed_at_most_as_often_as_promised() -> None:
                 false += 1
                 break
 
-    assert false / 200 <= 0.01 + 3 * (0.01 * 0.99 / 200) ** 0.5
+    assert false / 120 <= 0.01 + 3 * (0.01 * 0.99 / 120) ** 0.5
 
 
 def test_a_challenger_on_the_margin_is_passed_at_most_as_often_as_promised() -> None:
     policy, chance, passed = Pairing(1, 2, success=0.04), np.random.default_rng(37), 0
-    for _ in range(150):
+    for _ in range(120):
         state = start(policy)
         for k in chance.multinomial(100, [0.06, 0.02, 0.92], 25):
             state = update(state, batch(*map(int, k)))
         passed += state.granted[0][0]
 
-    assert passed / 150 <= 0.05 + 3 * (0.05 * 0.95 / 150) ** 0.5
+    assert passed / 120 <= 0.05 + 3 * (0.05 * 0.95 / 120) ** 0.5
 
 
 def test_what_is_worse_within_the_tolerance_is_not_failed() -> None:
@@ -310,7 +310,7 @@ def test_every_declared_slice_needs_a_certificate() -> None:
     judged = finding(fed(SLICED, batch(0, 0, 2000, slices=["AA"] * 2000)))
 
     assert judged.verdict is Verdict.INCONCLUSIVE
-    assert judged.reason.startswith("carrier UA has no label yet: ")
+    assert judged.reason == "carrier UA has no label yet: each part needs labels of its own"
 
 
 def test_values_that_were_not_declared_are_pooled_and_need_no_certificate() -> None:
@@ -335,7 +335,7 @@ def test_many_equal_slices_raise_no_more_alarms_than_one() -> None:
         np.random.default_rng(41),
         0,
     )
-    for _ in range(100):
+    for _ in range(60):
         state = start(policy)
         for k in chance.multinomial(200, [0.05, 0.05, 0.9], 12):
             state = update(state, batch(*map(int, k), slices=list(chance.choice(values, 200))))
@@ -343,7 +343,7 @@ def test_many_equal_slices_raise_no_more_alarms_than_one() -> None:
                 false += 1
                 break
 
-    assert false / 100 <= 0.01 + 3 * (0.01 * 0.99 / 100) ** 0.5
+    assert false / 60 <= 0.01 + 3 * (0.01 * 0.99 / 60) ** 0.5
 
 
 # -- whether the pairs can be trusted ----------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def test_labels_that_prefer_pairs_that_differ_are_an_error() -> None:
 
 def test_a_random_part_that_is_labelled_late_is_no_selection() -> None:
     chance, wrong = np.random.default_rng(12), 0
-    for _ in range(60):
+    for _ in range(30):
         state, waiting = start(POLICY), np.zeros(3, dtype=int)
         for _ in range(15):
             served = chance.multinomial(200, [0.9, 0.06, 0.04])
@@ -545,7 +545,7 @@ def test_a_judge_read_back_from_json_goes_on_the_same() -> None:
 
 def test_the_state_is_small_after_a_million_pairs_and_does_not_grow_with_them() -> None:
     chance = np.random.default_rng(2)
-    state = fed(FULL, *[traffic(chance, 4_000) for _ in range(250)])
+    state = fed(FULL, *[traffic(chance, 20_000) for _ in range(50)])
 
     assert state.served.n == 1_000_000
     assert len(json.dumps(state.to_plain())) < 4096

@@ -179,9 +179,9 @@ def test_a_tally_read_back_from_json_is_the_same() -> None:
 @pytest.mark.parametrize("bounded", [False, True], ids=["whole", "bounded"])
 def test_the_interval_holds_at_all_times(bounded: bool) -> None:
     chance, missed, span = np.random.default_rng(8), 0, BOUNDED if bounded else SIGNED
-    for _ in range(120):
+    for _ in range(60):
         seen, wrong = Sums(), False
-        for _ in range(25):
+        for _ in range(20):
             x = (
                 chance.normal(0.03, 0.1, 60).clip(-1, 1)
                 if bounded
@@ -192,7 +192,7 @@ def test_the_interval_holds_at_all_times(bounded: bool) -> None:
             wrong = wrong or not low <= 0.03 <= high
         missed += wrong
 
-    assert missed / 120 <= 0.1
+    assert missed / 60 <= 0.1
 
 
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 3000))

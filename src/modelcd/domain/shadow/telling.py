@@ -58,7 +58,8 @@ def _part(one: Mapping[str, Any]) -> str:
         return f"{one['part']} has no label yet"
     if "champion_off" in one:
         return f"{one['part']}: labels {_off(one['excess'], 'above', 'below')} ({one['n']:,})"
-    return f"{one['part']} {_off(100 * one['excess'], 'points worse', 'points better')} ({one['n']:,} labels)"
+    labels = f"{one['n']:,} label{'' if one['n'] == 1 else 's'}"
+    return f"{one['part']} {_off(100 * one['excess'], 'points worse', 'points better')} ({labels})"
 
 
 _PASSED = {
@@ -87,6 +88,8 @@ def said(policy: Pairing, check: str, verdict: Verdict, own: Mapping[str, Any]) 
     if own.get("surroundings"):
         return "the champion is off by more than is tolerated, too: look at the labels and the world, not at a version"
     unit, more = own["unit"], own["needs"]
+    if any(one["required"] and not one["n"] for one in own.get("parts", ())):
+        return f"each part needs {unit} of its own"
     wait = (
         f"needs about {about(more):,} more {unit} (could be {about(own['unlucky']):,})"
         if more
