@@ -17,7 +17,7 @@ from peers import UNDECIDED, Ending, ended
 from scipy.stats import beta, binom
 from streams import Arm, Labelling, Recording, Span, Traffic, peeked, record, steady
 
-from modelcd.domain.judge import judgement, start, update
+from modelcd.domain.judge import finding, start, update
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import Block, Counters, Labels
 from modelcd.domain.verdict import Verdict
@@ -68,7 +68,7 @@ class Judged:
         judge = start(Canary((100 * float(recording.share[0]),), self.guards))
         for tick, block in enumerate(blocks(recording)):
             judge = update(judge, block)
-            verdict = judgement(judge, 0).verdict
+            verdict = finding(judge, 0).verdict
             if verdict is Verdict.FAIL or (verdict is Verdict.PASS and not self.watch):
                 return ended(verdict, recording, tick)
         return UNDECIDED
@@ -92,7 +92,7 @@ class Climbed:
             )
             for block in blocks(here, step):
                 judge = update(judge, block)
-                verdict = judgement(judge, step).verdict
+                verdict = finding(judge, step).verdict
                 requests += block.baseline.requests + block.challenger.requests
                 exposed += block.challenger.requests
                 if verdict is Verdict.FAIL:

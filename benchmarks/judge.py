@@ -52,7 +52,7 @@ from streams import Arm, Traffic, buckets, record, steady
 
 from modelcd.domain import judge as judging
 from modelcd.domain import samples, series
-from modelcd.domain.judge import Judge, judgement, start, update
+from modelcd.domain.judge import Judge, finding, start, update
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import Block, Counters
 from modelcd.domain.verdict import Verdict
@@ -371,7 +371,7 @@ def certain(guards: tuple[Guard, ...], baseline: Arm, challenger: Arm, n: int = 
         arms.append(Counters(sum(latencies), 0, latencies))
     for _ in range(6):
         judge = update(judge, Block("0", 0, *arms))
-    return judgement(judge, 0).verdict
+    return finding(judge, 0).verdict
 
 
 # -- what it costs -----------------------------------------------------------------------------------------------------
@@ -388,10 +388,10 @@ def cost(_: argparse.Namespace) -> Told:
             judge = update(judge, block)
         between = time.perf_counter()
         for _look in range(200):
-            judgement(judge, 0)
+            finding(judge, 0)
         ended = time.perf_counter()
         plain = json.loads(json.dumps(judge.to_plain()))
-        same = judgement(Judge.from_plain(plain), 0) == judgement(judge, 0)
+        same = finding(Judge.from_plain(plain), 0) == finding(judge, 0)
         shared = plain.pop("latencies", None)
         size, beside = len(json.dumps(plain)), len(json.dumps(shared))
         rows.append(

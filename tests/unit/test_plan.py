@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelcd.domain.forecast import Traffic, missing
-from modelcd.domain.judge import judgement, start, update
+from modelcd.domain.judge import finding, start, update
 from modelcd.domain.plan import (
     CLEARLY,
     REGRESSION,
@@ -64,7 +64,7 @@ def simulated(policy: Canary, truth: Truth, ending: Verdict, tick: int, runs: in
             (base, told), (bad, said) = answered(chance, tick - new, GOOD), answered(chance, new, truth)
             labels = {g.name: {f"r{step}": (told, said)} for g in policy.guards if g.kind is GuardKind.SUCCESS}
             judge = update(judge, Block(f"r{step}", step, base, bad, labels))
-            verdict = judgement(judge, step).verdict
+            verdict = finding(judge, step).verdict
             step, requests, given_to_it = step + (verdict is Verdict.PASS), requests + tick, given_to_it + new
         ended = verdict is ending
         lasted.append(requests if ended else math.inf)

@@ -11,6 +11,8 @@ from math import log
 from typing import Any
 
 from modelcd.domain.policy import GuardKind
+from modelcd.domain.telling import points as said_points
+from modelcd.domain.telling import time
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -48,7 +50,7 @@ def rates(kind: GuardKind, evidence: Mapping[str, Any], version: int, champion: 
     """Say which part of each version's outcomes was bad; empty where there is nothing to compare yet."""
     new, old = evidence.get("challenger_rate"), evidence.get("baseline_rate")
     bad = f"slower than {_time(evidence)}" if kind is GuardKind.LATENCY else _BAD.get(kind)
-    if new is None or old is None or bad is None or champion is None:
+    if new is None or old is None or bad is None or champion is None or evidence.get("limit") is not None:
         return ""
     what = "" if evidence["unit"] == "requests" else f" {evidence['unit']}"
     arms = ((version, new, "challenger"), (champion, old, "baseline"))
@@ -65,7 +67,7 @@ def excess(kind: GuardKind, evidence: Mapping[str, Any], alpha: float) -> str:
     Rates in percentage points, numbers of a metric as they are.  Empty before any data.
     """
     value, limits = evidence.get("excess"), evidence.get("interval")
-    if value is None:
+    if value is None or evidence.get("limit") is not None:
         return ""
     rate = kind in (*_BAD, GuardKind.LATENCY)
     said = f"excess {points(value)} points" if rate else f"excess {value:+.3g}"
@@ -78,18 +80,13 @@ def excess(kind: GuardKind, evidence: Mapping[str, Any], alpha: float) -> str:
 def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
     """Say what is tolerated at the present step; empty for a guard that does not say."""
     allowed = evidence.get("tolerance")
-    if allowed is None:
+    if allowed is None or evidence.get("limit") is not None:
         return ""
     if kind is GuardKind.LATENCY:
         slack = evidence.get("slack")
-        more = f", and {_points(slack)} more slower than that" if slack else ""
+        more = f", and {said_points(slack)} more slower than that" if slack else ""
         return f"tolerated: {allowed:.2f} times slower{more}" if slack is not None else ""
-    return f"tolerated: {_points(allowed)} more" if kind in _BAD else f"tolerated: {allowed:g}"
-
-
-def _points(fraction: float) -> str:
-    said = f"{100 * fraction:.3g}"
-    return f"{said} point{'s' * (said != '1')}"
+    return f"tolerated: {said_points(allowed)} more" if kind in _BAD else f"tolerated: {allowed:g}"
 
 
 def _count(outcomes: float) -> str:
@@ -101,8 +98,7 @@ def _time(evidence: Mapping[str, Any]) -> str:
     seconds = evidence["threshold"]
     if seconds is None:
         return f"p{100 * evidence['quantile']:g}"
-    shown = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-    return f"{shown} (p{100 * evidence['quantile']:g})"
+    return f"{time(seconds)} (p{100 * evidence['quantile']:g})"
 
 
 def sparkline(evidence: Sequence[tuple[float, float]], bar: float, width: int = 32) -> str:

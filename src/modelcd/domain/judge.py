@@ -271,7 +271,8 @@ def _counted(guard: Guard, series: Series) -> dict[str, Any]:
         "baseline_n": round(seen.baseline_n),
         "excess": excess * width if excess is not None else None,
         "unit": "labels" if guard.kind in FROM_LABELS else "requests",
-        "tolerance": guard.limit if series.limited else None,
+        "tolerance": guard.limit,
+        "limit": guard.limit,
     }
     if isinstance(seen, Table):
         told |= {"challenger_bad": round(seen.challenger_bad, 1), "baseline_bad": round(seen.baseline_bad, 1)}
@@ -352,6 +353,3 @@ def _sparse(counts: Sequence[float]) -> dict[str, float]:
 
 def _dense(counts: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(float(counts.get(str(k), 0.0)) for k in range(BUCKETS))
-
-
-judgement = finding

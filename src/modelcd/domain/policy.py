@@ -229,6 +229,7 @@ class Canary:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", _shares(self.shares))
         object.__setattr__(self, "guards", tuple(self.guards))
+        object.__setattr__(self, "unit", _unit(self.unit))
         rising = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
         if not rising or any(not 0 < s < 100 for s in self.shares):
             given = ", ".join(f"{s:g}" for s in self.shares)
@@ -267,6 +268,13 @@ def _shares(given: Any) -> tuple[float, ...]:
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise ValueError(f"rollout shares are per cents in a row, got {given!r}; shares=(5, 25, 50)")
     return tuple(_number("rollout shares", share) for share in given)
+
+
+def _unit(given: Any) -> Unit:
+    try:
+        return Unit(given)
+    except ValueError as error:
+        raise ValueError(f"Canary(unit=…) is one of {', '.join(map(repr, map(str, Unit)))}, got {given!r}") from error
 
 
 def _number(what: str, given: Any) -> float:
