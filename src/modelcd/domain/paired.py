@@ -192,8 +192,8 @@ def matched(worse: int, better: int, rows: int, sure: float) -> float:
 
     The score interval of Tango (Statistics in Medicine 1998, 17:891), which inverts the score test of Nam (Biometrics
     1997, 53:1422), with a quarter of a row as continuity correction: without any, a version on the margin passes too
-    often when few rows differ (at worst 6.7 % instead of 5 %, by analysis).  With *better* 0 it is Wilson's interval of a single proportion,
-    so corrected.
+    often when few rows differ (at worst 6.7 % instead of 5 %, by analysis).  With *better* 0 it is Wilson's interval of
+    a single proportion, so corrected.
     """
     z, low, high = NormalDist().inv_cdf(sure), (worse - better) / rows, 1.0
     for _ in range(30):
