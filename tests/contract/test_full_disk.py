@@ -163,7 +163,7 @@ def test_a_canary_on_a_full_disk_steps_up_no_further_and_can_go_back(disk: Disk,
 
     def canary() -> None:
         stage = stories.Stage(bind, laptop.folder, interpreter="")
-        stories.begin("promote", stage, rounds, print)
+        stories.begin("promote", stage, rounds, print, laptop.log)
         env = bind("production")
         watch = open_release(env, candidate_of(env, stories.MODEL, 2), release="r2", actor="anna", reason="")
         while watch.endpoint.releases[-1].share < 50:

@@ -267,7 +267,7 @@ def test_a_failure_in_words_has_rates_counts_and_odds() -> None:
     told = finding(judge, 0).findings[0].reason
     seen, _, said = told.partition(": ")
     assert seen == "errors 10.2 % (25 of 245) against 0.0 % (0 of 4,655)"
-    assert said.startswith("worse by 10.2 points (+4.2 to +19.0), 5 points tolerated; evidence ")
+    assert said.startswith("worse by 10.2 points (+4.2 to +19.4), 5 points tolerated; evidence ")
     assert told.endswith("the bar was 100 : 1")
 
 

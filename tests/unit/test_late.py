@@ -152,7 +152,7 @@ def test_late_labels_are_judged_by_the_judge_of_the_release_against_the_same_bar
     assert len(late.kinds("late")) == 2
     assert after.guards[0] == before.guards[0]
     (was,), (now,) = before.guards[1], after.guards[1]
-    assert now.evidence.seen == was.evidence.seen.plus((7, 70, 4, 70))  # type: ignore[arg-type]
+    assert now.seen[0] == was.seen[0].plus((7, 70, 4, 70))  # type: ignore[arg-type]
     assert late.watch.late is not None
     assert late.watch.late.judge == after
 

@@ -83,6 +83,8 @@ def _refuse_counters(block: Block) -> None:
 
 
 def _whole(*counts: float) -> bool:
+    if set(map(type, counts)) <= {int}:
+        return min(counts) >= 0
     return all(0 <= count < inf and count == int(count) for count in counts)
 
 

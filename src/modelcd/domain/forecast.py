@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from math import inf, isfinite, log
 from statistics import NormalDist
 
@@ -186,7 +187,7 @@ def _rate(guard: Guard, series: Series, rate: float, comes: tuple[float, float])
 
 
 def _latency(guard: Guard, series: Series, latencies: tuple[int, ...], per_second: float) -> Comparison:
-    known = series.refreshed(latencies) if any(latencies) else series
+    known = series.refreshed([*accumulate(latencies)]) if any(latencies) else series
     margins, shifts, z = tuple(h.margin for h in known.certificates), known.shifts, NormalDist().inv_cdf(known.quantile)
 
     def rates(size: float, shift: float) -> Rates:

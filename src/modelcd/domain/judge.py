@@ -18,8 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import exp, log
 from typing import Any, assert_never
+
+import numpy as np
 
 from modelcd.domain import intervals
 from modelcd.domain.checks import Split, divided, quiet, refuse_impossible, splits_from, splits_plain, wrong_splits
@@ -126,10 +129,11 @@ def update(judge: Judge, block: Block) -> Judge:
     if sum(block.baseline.latency) and sum(block.challenger.latency):
         pairs = zip(latencies, (block.baseline.latency, block.challenger.latency), strict=True)
         latencies = tuple(_of_late(before, new) for before, new in pairs)  # type: ignore[assignment]
+    upto = [*accumulate(latencies[0])]
     for guard, all_series in zip(judge.policy.guards, judge.guards, strict=True):
         after = tuple(_play(series, guard, judge.policy, block) for series in all_series)
         if guard.kind is GuardKind.LATENCY and guard.limit is None and latencies is not judge.latencies:
-            after = tuple(series.refreshed(latencies[0]) for series in after)
+            after = tuple(series.refreshed(upto) for series in after)
         guards.append(after)
     served = block.challenger.requests or block.baseline.requests
     updated = replace(
@@ -202,7 +206,7 @@ def _scaled(guard: Guard, sums: Sums) -> tuple[float, float, float]:
 
 def _of_late(before: Sequence[float], new: Sequence[int]) -> tuple[float, ...]:
     keep = max(0.0, 1 - sum(new) / MEMORY)
-    return tuple(round(keep * a + b, 3) if a or b else 0.0 for a, b in zip(before, new, strict=True))
+    return tuple((keep * np.asarray(before) + np.asarray(new)).round(3).tolist())
 
 
 def _view(policy: Canary, step: int) -> int:
@@ -298,7 +302,7 @@ def _latency(judge: Judge, guard: Guard, all_series: Sequence[Series], leading: 
             "threshold": s.seconds,
             "certified": s.certificate(view).granted,
             **{
-                arm: seconds_at(position(counts, s.quantile)) if sum(counts) else None
+                arm: seconds_at(position([*accumulate(counts)], s.quantile)) if sum(counts) else None
                 for arm, counts in zip(("baseline", "challenger"), judge.latencies, strict=True)
             },
         }

@@ -12,9 +12,9 @@ of one) as it is wide.  A tolerance narrower than the grid (15 %) is widened to 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from math import ceil, log
 from typing import Any
 
@@ -100,9 +100,9 @@ class Series:
             for shift in (0.0, *self.shifts)
         ]
 
-    def refreshed(self, latencies: Sequence[float]) -> Series:
-        """Take the threshold for the next blocks from the baseline's bucket counts of late."""
-        return replace(self, threshold=position(latencies, self.quantile))
+    def refreshed(self, upto: Sequence[float]) -> Series:
+        """Take the threshold for the next blocks from the baseline's bucket counts of late, summed up."""
+        return replace(self, threshold=position(upto, self.quantile))
 
     @property
     def shifts(self) -> tuple[float, ...]:
@@ -213,14 +213,13 @@ def slower(counts: Sequence[float], place: float) -> float:
     return sum(counts[bucket + 1 :]) + (1 - place % 1) * counts[bucket]
 
 
-def position(counts: Sequence[float], quantile: float) -> float:
-    """Return where *quantile* of these bucket counts lies."""
-    below, rank = 0.0, quantile * sum(counts)
-    for bucket, upto in enumerate(accumulate(counts)):
-        if upto >= rank and upto > below:
-            return round(bucket + min((rank - below) / (upto - below), 0.9999), 4)
-        below = upto
-    return float(BUCKETS - 1)
+def position(upto: Sequence[float], quantile: float) -> float:
+    """Return where *quantile* lies among bucket counts that were summed up bucket by bucket."""
+    rank = quantile * upto[-1]
+    bucket = min(bisect_left(upto, rank), BUCKETS - 1)
+    below = upto[bucket - 1] if bucket else 0.0
+    part = (rank - below) / (upto[bucket] - below) if upto[bucket] > below else 0.0
+    return round(bucket + min(part, 0.9999), 4)
 
 
 def position_of(seconds: float) -> float:
