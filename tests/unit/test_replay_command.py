@@ -16,7 +16,10 @@ from modelcd.control import connect
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.workspace import open_workspace
 
-ERRORS_ONLY = "from modelcd import Canary, guard\n\nrollout = Canary(shares=(10, 50), guards=[guard.errors(margin=0.3)], bake=12.0)\n"
+ERRORS_ONLY = """from modelcd import Canary, guard
+
+rollout = Canary(shares=(10, 50), guards=[guard.errors(margin=0.3)], bake=12.0)
+"""
 
 
 @pytest.fixture(scope="module")
