@@ -18,7 +18,7 @@ from modelcd.workspace import open_workspace
 
 ERRORS_ONLY = """from modelcd import Canary, guard
 
-rollout = Canary(shares=(10, 50), guards=[guard.errors(margin=0.3)], bake=12.0)
+rollout = Canary(shares=(10, 50), guards=[guard.errors(margin=0.3)], bake=20.0)
 """
 
 
