@@ -277,6 +277,26 @@ def test_requests_are_no_users() -> None:
     assert update(start(Canary((25,), (LIMIT,), unit=Unit.USER)), users).guards[0][0].seen[0].challenger_n == 25
 
 
+def test_counts_of_numpy_are_counts() -> None:
+    policy = Canary((25,), (LIMIT, guard.latency(), GOOD, VALUE))
+    n, k = np.int64(75), np.int64(1)
+    latency = tuple(np.full(BUCKETS, np.int64(1)))
+    block = Block(
+        "r",
+        0,
+        Counters(n, k, latency),  # type: ignore[arg-type]
+        Counters(np.int64(25), k, latency),  # type: ignore[arg-type]
+        {"good": {"r": (Labels(n, k), Labels(n, k))}},  # type: ignore[arg-type]
+        {"value": {"r": (Sums(np.int64(1), np.float64(5.0), np.float64(25.0)), Sums(1, 5.0, 25.0))}},  # type: ignore[arg-type]
+    )
+    judge = start(policy)
+    for _ in range(3):
+        judge = update(judge, block)
+
+    assert Judge.from_plain(json.loads(json.dumps(judge.to_plain()))) == judge
+    assert json.dumps([dict(found.evidence) for found in finding(judge, intervals=True).findings])
+
+
 # -- declaring ---------------------------------------------------------------------------------------------------------
 
 

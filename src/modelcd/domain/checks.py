@@ -113,7 +113,7 @@ def divided(splits: tuple[tuple[str, Split], ...], policy: Canary, block: Block)
 
 
 def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one[0] + other[0], one[1] + other[1]
+    return int(one[0] + other[0]), int(one[1] + other[1])
 
 
 def _labelled(block: Block) -> dict[str, tuple[int, int]]:

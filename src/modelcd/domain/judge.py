@@ -176,15 +176,16 @@ def _play(series: Series, guard: Guard, policy: Canary, block: Block) -> Series:
     baseline, challenger = block.baseline, block.challenger
     match guard.kind:
         case GuardKind.ERRORS:
-            table = Table(challenger.failures, challenger.requests, baseline.failures, baseline.requests)
-            return series.after(rules, block.revision, [table], bar)
+            counts = (challenger.failures, challenger.requests, baseline.failures, baseline.requests)
+            return series.after(rules, block.revision, [Table(*map(float, counts))], bar)
         case GuardKind.LATENCY:
             return series.after(rules, block.revision, series.tables(baseline, challenger), bar)
         case GuardKind.SUCCESS:
             # Each block of labels was served under one routing; pooled by arrival, early complaints would count twice.
             served = block.labels.get(guard.name, block.labels.get("", {}))
             for revision, (base, new) in sorted(served.items()):
-                series = series.after(rules, revision, [Table(new.bad, new.n, base.bad, base.n)], bar)
+                counts = (new.bad, new.n, base.bad, base.n)
+                series = series.after(rules, revision, [Table(*map(float, counts))], bar)
             return series
         case GuardKind.METRIC:
             for revision, (old, new_sums) in sorted(block.sums.get(guard.name, {}).items()):
@@ -201,7 +202,7 @@ def _scaled(guard: Guard, sums: Sums) -> tuple[float, float, float]:
     zero, sign = (guard.high, -1.0) if guard.higher_is_better else (guard.low, 1.0)
     total = sign * (sums.total - n * zero) / width
     squares = (sums.squares - 2 * zero * sums.total + n * zero * zero) / (width * width)
-    return float(n), round(max(0.0, total), 9), round(max(0.0, squares), 9)
+    return float(n), round(max(0.0, float(total)), 9), round(max(0.0, float(squares)), 9)
 
 
 def _of_late(before: Sequence[float], new: Sequence[int]) -> tuple[float, ...]:

@@ -91,7 +91,7 @@ class Series:
 
     def tables(self, baseline: Counters, challenger: Counters) -> list[Outcomes]:
         """Return what is slower than the threshold; nothing is slower or faster than one that is not known yet."""
-        baseline_n, challenger_n = sum(baseline.latency), sum(challenger.latency)
+        baseline_n, challenger_n = float(sum(baseline.latency)), float(sum(challenger.latency))
         if self.threshold is None:
             return [Table()] * (1 + len(self.shifts))
         slow = slower(baseline.latency, self.threshold)
@@ -210,7 +210,7 @@ def begin(guard: Guard, policy: Canary) -> tuple[Series, ...]:
 def slower(counts: Sequence[float], place: float) -> float:
     """Count what is slower than the position *place*, in part within its bucket; beyond the grid, in its last one."""
     bucket = min(int(place), BUCKETS - 1)
-    return sum(counts[bucket + 1 :]) + (1 - place % 1) * counts[bucket]
+    return float(sum(counts[bucket + 1 :]) + (1 - place % 1) * counts[bucket])
 
 
 def position(upto: Sequence[float], quantile: float) -> float:
