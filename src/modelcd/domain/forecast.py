@@ -211,7 +211,7 @@ def _latency(guard: Guard, series: Series, latencies: tuple[int, ...], per_secon
 
 
 def _mean(guard: Guard, series: Series, numbers: tuple[float, float], comes: tuple[float, float]) -> Comparison:
-    width, margins = guard.high - guard.low, tuple(held.margin for held in series.certificates)
+    width, margins = guard.width, tuple(held.margin for held in series.certificates)
     mean, variance = guard.badness(numbers[0]), max(1e-9, numbers[1] / width**2)
 
     def guess(size: float) -> Guess:
@@ -236,7 +236,7 @@ def _limit(guard: Guard, series: Series, traffic: Traffic, comes: tuple[float, f
     rules, width, spread = game(guard, series.quantile), 1.0, 0.0
     assert isinstance(rules, (RateLimit, MeanLimit)), "a guard with a limit is held against it"
     if guard.kind is GuardKind.METRIC:
-        width = guard.high - guard.low
+        width = guard.width
         level, spread = guard.badness(traffic.numbers[guard.name][0]), traffic.numbers[guard.name][1] / width**2
     elif guard.kind is GuardKind.LATENCY:
         assert guard.limit is not None, "it has a limit"

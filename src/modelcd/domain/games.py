@@ -39,8 +39,8 @@ class Game(Protocol):
     """How the outcomes of a guard are bet on; *seen* is what came before *block*."""
 
     @property
-    def alone(self) -> bool:
-        """Say whether the challenger is held against a limit, not compared."""
+    def limit(self) -> float | None:
+        """The limit that the challenger is held against, where more is worse; None where arms are compared."""
         ...
 
     def worse(self, seen: Any, block: Any) -> list[float]:
@@ -68,7 +68,7 @@ class RateGame:
     """Two arms of yes/no outcomes; *prior* is the rate of bad ones expected before any were seen."""
 
     prior: float
-    alone: bool = False
+    limit: None = None
 
     def worse(self, seen: Table, block: Table) -> list[float]:
         """Bet that the challenger's rate is higher."""
@@ -94,7 +94,7 @@ class RateGame:
 class MeanGame:
     """Two arms of numbers in [0, 1] of which more is worse."""
 
-    alone: bool = False
+    limit: None = None
 
     def worse(self, seen: Moments, block: Moments) -> list[float]:
         """Bet that the challenger's mean is higher."""
@@ -122,7 +122,6 @@ class RateLimit:
 
     limit: float
     prior: float
-    alone: bool = True
 
     def worse(self, seen: Table, block: Table) -> list[float]:
         """Bet that the challenger's rate is above the limit."""
@@ -162,7 +161,6 @@ class MeanLimit:
     """The challenger's numbers in [0, 1], of which more is worse, against a *limit* of their mean."""
 
     limit: float
-    alone: bool = True
 
     def worse(self, seen: Moments, block: Moments) -> list[float]:
         """Bet that the challenger's mean is above the limit."""

@@ -32,7 +32,7 @@ from modelcd.domain.means import Moments
 from modelcd.domain.plain import from_plain, to_plain
 from modelcd.domain.policy import FROM_LABELS, Canary, Guard, GuardKind
 from modelcd.domain.samples import BUCKETS, Block, Sums
-from modelcd.domain.series import UNLUCKY, Series, begin, factors, position, seconds_at
+from modelcd.domain.series import GRID_RATIO, UNLUCKY, Series, begin, factors, position, seconds_at
 from modelcd.domain.telling import conclude, reason_of
 from modelcd.domain.verdict import Finding, Verdict
 
@@ -198,7 +198,7 @@ def _play(series: Series, guard: Guard, policy: Canary, block: Block) -> Series:
 
 def _scaled(guard: Guard, sums: Sums) -> tuple[float, float, float]:
     """Return how many numbers, their sum and their sum of squares, on the scale from 0 (best) to 1 (worst)."""
-    n, width = sums.n, guard.high - guard.low
+    n, width = sums.n, guard.width
     zero, sign = (guard.high, -1.0) if guard.higher_is_better else (guard.low, 1.0)
     total = sign * (sums.total - n * zero) / width
     squares = (sums.squares - 2 * zero * sums.total + n * zero * zero) / (width * width)
@@ -248,7 +248,7 @@ def _finding(judge: Judge, number: int, step: int, blamed: bool, with_intervals:
     certified = all(s.certificate(view).granted for s in all_series)
     evidence = {
         **_counted(guard, series),
-        **_latency(judge, guard, all_series, series, view),
+        **_tolerated(judge, guard, all_series, series, view),
         "interval": _interval(guard, series, policy.alpha) if with_intervals or blamed else None,
         "odds": _odds(
             log_sum([s.evidence.log_odds for s in all_series]) - log(len(all_series)) - log(len(judge.guards))
@@ -267,16 +267,14 @@ def _finding(judge: Judge, number: int, step: int, blamed: bool, with_intervals:
 
 
 def _counted(guard: Guard, series: Series) -> dict[str, Any]:
-    """Return counts, rates (or means) and the estimated excess, in the words' units."""
-    seen = series.seen[0]
-    width = guard.high - guard.low if guard.kind is GuardKind.METRIC else 1.0
+    """Return counts, rates (or means) and the estimated excess, in the guard's own unit."""
+    seen, limit = series.seen[0], _limit(guard, series)
     excess = intervals.estimate(series.stretches, alone=series.limited)
     told: dict[str, Any] = {
         "challenger_n": round(seen.challenger_n),
         "baseline_n": round(seen.baseline_n),
-        "excess": excess * width if excess is not None else None,
+        "excess": (excess - limit) * guard.width if excess is not None else None,
         "unit": "labels" if guard.kind in FROM_LABELS else "requests",
-        "tolerance": guard.limit,
         "limit": guard.limit,
     }
     if isinstance(seen, Table):
@@ -287,47 +285,49 @@ def _counted(guard: Guard, series: Series) -> dict[str, Any]:
     for arm, n, total in (("challenger", seen.challenger_n, totals[0]), ("baseline", seen.baseline_n, totals[1])):
         rate = total / n if n else None
         if guard.kind is GuardKind.METRIC and rate is not None:
-            rate = guard.high - rate * width if guard.higher_is_better else guard.low + rate * width
+            rate = guard.high - rate * guard.width if guard.higher_is_better else guard.low + rate * guard.width
         told[f"{arm}_rate"] = rate
     return told
 
 
-def _latency(judge: Judge, guard: Guard, all_series: Sequence[Series], leading: Series, view: int) -> dict[str, Any]:
-    if guard.kind is not GuardKind.LATENCY or leading.limited:
-        tolerance = None if leading.limited else leading.certificate(view).margin * _width(guard)
-        limit = {"quantile": leading.quantile, "threshold": leading.seconds} if leading.quantile else {}
-        return {**limit, **({"tolerance": tolerance} if tolerance is not None else {})}
+def _limit(guard: Guard, series: Series) -> float:
+    """Return the limit on the scale on which more is worse; 0 where the champion is compared with."""
+    return game(guard, series.quantile).limit or 0.0
+
+
+def _tolerated(judge: Judge, guard: Guard, all_series: Sequence[Series], leading: Series, view: int) -> dict[str, Any]:
+    """Return what is tolerated at a step: a limit, a margin, or for latency a ratio of each quantile."""
+    threshold = {"quantile": leading.quantile, "threshold": leading.seconds} if leading.quantile else {}
+    margin = leading.certificate(view).margin
+    if guard.limit is not None:
+        return {**threshold, "tolerance": guard.limit}
+    if guard.kind is not GuardKind.LATENCY:
+        return {"tolerance": margin * guard.width}
+    upto = [[*accumulate(counts)] for counts in judge.latencies]
     quantiles = [
         {
             "quantile": s.quantile,
             "threshold": s.seconds,
             "certified": s.certificate(view).granted,
             **{
-                arm: seconds_at(position([*accumulate(counts)], s.quantile)) if sum(counts) else None
-                for arm, counts in zip(("baseline", "challenger"), judge.latencies, strict=True)
+                arm: seconds_at(position(counts, s.quantile)) if counts[-1] else None
+                for arm, counts in zip(("baseline", "challenger"), upto, strict=True)
             },
         }
         for s in all_series
     ]
-    ratio = 1.15 ** leading.shifts[view]
-    slack = leading.certificate(view).margin
     return {
-        "quantile": leading.quantile,
-        "threshold": leading.seconds,
-        "tolerance": ratio,
-        "slack": slack,
+        **threshold,
+        "tolerance": GRID_RATIO ** leading.shifts[view],
+        "slack": margin,
         "quantiles": quantiles,
         "now": next(q for q in quantiles if q["quantile"] == leading.quantile),
     }
 
 
-def _width(guard: Guard) -> float:
-    return guard.high - guard.low if guard.kind is GuardKind.METRIC else 1.0
-
-
 def _interval(guard: Guard, series: Series, level: float) -> tuple[float, float] | None:
-    found = intervals.interval(series.stretches, level, alone=series.limited)
-    return (found[0] * _width(guard), found[1] * _width(guard)) if found is not None else None
+    found, limit = intervals.interval(series.stretches, level, alone=series.limited), _limit(guard, series)
+    return ((found[0] - limit) * guard.width, (found[1] - limit) * guard.width) if found is not None else None
 
 
 def _outlook(judge: Judge, guard: Guard, all_series: Sequence[Series], step: int) -> dict[str, Any]:

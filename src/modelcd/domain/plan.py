@@ -423,7 +423,7 @@ def _wider(alone: Canary, guard: Guard, enough: Callable[[Canary], bool]) -> Ite
     if guard.limit is not None:
         return
     if guard.kind is not GuardKind.LATENCY:
-        widest = 0.5 * (guard.high - guard.low)
+        widest = 0.5 * guard.width
 
         def with_margin(margin: float) -> bool:
             return enough(replace(alone, guards=(replace(guard, margin=margin),)))

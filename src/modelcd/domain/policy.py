@@ -150,10 +150,14 @@ class Guard:
         name = f"{self.name} {bound} {limit:g}"
         return replace(self, name=name, limit=limit, quantile=quantile, margin=0.0, ratios=(), grace=0.0)
 
+    @property
+    def width(self) -> float:
+        """How wide the scale of its outcomes is: 1 for rates."""
+        return self.high - self.low if self.kind is GuardKind.METRIC else 1.0
+
     def badness(self, value: float) -> float:
         """Return *value* of a metric on the scale from 0 (best) to 1 (worst)."""
-        worse = self.high - value if self.higher_is_better else value - self.low
-        return worse / (self.high - self.low)
+        return (self.high - value if self.higher_is_better else value - self.low) / self.width
 
 
 class OnDoubt(StrEnum):

@@ -72,7 +72,7 @@ class Series:
             blocks = [one.plus(other) for one, other in zip(waited, blocks, strict=True)]  # type: ignore[arg-type]
         others = tuple(entry for entry in self.waiting if entry[0] != revision)
         first, tolerated = blocks[0], [*blocks[1:]] or [blocks[0]] * len(self.certificates)
-        if first.challenger_n <= 0 if rules.alone else first.one_sided:
+        if first.challenger_n <= 0 if rules.limit is not None else first.one_sided:
             return replace(self, waiting=(*others, (revision, tuple(blocks))))
         margins = [0.0 if self.tolerances else held.margin for held in self.certificates]
         known = [*self.seen[1:]] or [self.seen[0]] * len(self.certificates)
@@ -188,8 +188,7 @@ def begin(guard: Guard, policy: Canary) -> tuple[Series, ...]:
         quantile = guard.quantile if guard.kind is GuardKind.LATENCY else 0.0
         return (Series(Evidence(2), (Certificate(0.0),), (nothing(guard),), quantile=quantile, threshold=threshold),)
     if guard.kind is not GuardKind.LATENCY:
-        scale = guard.high - guard.low if guard.kind is GuardKind.METRIC else 1.0
-        margin = guard.margin / scale
+        margin = guard.margin / guard.width
         held = tuple(Certificate(min(margin * f, max(margin, WIDEST))) for f in multiples)
         return (Series(Evidence(len(multiples)), held, (nothing(guard),)),)
     return tuple(
