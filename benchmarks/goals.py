@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import ceil, inf, sqrt
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ class Judged:
         """Judge one run."""
         judge = start(Canary((100 * float(recording.share[0]),), self.guards))
         for tick, block in enumerate(blocks(recording)):
-            judge = update(judge, block)
+            judge = update(judge, seen_by(block, self.guards))
             verdict = finding(judge, 0).verdict
             if verdict is Verdict.FAIL or (verdict is Verdict.PASS and not self.watch):
                 return ended(verdict, recording, tick)
@@ -90,8 +90,9 @@ class Climbed:
             here = record(
                 replace(traffic, name=f"{traffic.name} {step}", spans=(span._replace(share=share),)), recording.seed
             )
+            before = judge.at or 0.0
             for block in blocks(here, step):
-                judge = update(judge, block)
+                judge = update(judge, replace(seen_by(block, self.guards), at=before + (block.at or 0.0)))
                 verdict = finding(judge, step).verdict
                 requests += block.baseline.requests + block.challenger.requests
                 exposed += block.challenger.requests
@@ -102,9 +103,6 @@ class Climbed:
             else:
                 return UNDECIDED
         return Ending(Verdict.PASS, requests, exposed)
-
-
-BLOCK = {item.name for item in fields(Block)}
 
 
 def blocks(recording: Recording, step: int = 0) -> Iterator[Block]:
@@ -121,11 +119,14 @@ def blocks(recording: Recording, step: int = 0) -> Iterator[Block]:
             for arm in (0, 1)
         )
         made = Block(f"{step}.{stage}", step, baseline, challenger, share=100 * float(recording.share[tick]))
-        labels: Any = labels_of(recording, tick, step)
-        if "sums" in BLOCK:
-            yield replace(made, at=0.06 * at[tick], labels={"success": labels} if labels else {})
-        else:
-            yield replace(made, labels=labels)
+        labels = labels_of(recording, tick, step)
+        yield replace(made, at=0.06 * at[tick], labels={"success": labels} if labels else {})
+
+
+def seen_by(block: Block, guards: Sequence[Guard]) -> Block:
+    """Return *block* without labels that none of *guards* is fed by."""
+    names = {guard.name for guard in guards}
+    return replace(block, labels={name: served for name, served in block.labels.items() if name in names})
 
 
 def labels_of(recording: Recording, tick: int, step: int) -> dict[str, tuple[Labels, Labels]]:

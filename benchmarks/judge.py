@@ -45,13 +45,14 @@ from goals import (
     middle,
     part,
     same_errors,
+    seen_by,
     worse_errors,
 )
 from peers import Ending, Kayenta, Peeked, Window
 from streams import Arm, Traffic, buckets, record, steady
 
+from modelcd.domain import checks, samples, series
 from modelcd.domain import judge as judging
-from modelcd.domain import samples, series
 from modelcd.domain.judge import Judge, finding, start, update
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.samples import Block, Counters
@@ -112,13 +113,15 @@ def regrid(ratio: float) -> None:
         return
     empty = (0,) * samples.BUCKETS
     grid = finer(ratio)
-    for module in (samples, series, judging):
+    for module in (samples, series, checks, judging):
         for name, value in (("LATENCY_GRID", grid), ("BUCKETS", len(grid) + 1), ("GRID_RATIO", ratio)):
             if hasattr(module, name):
                 setattr(module, name, value)
     for made in (Counters, Judge):
         defaults = made.__init__.__defaults__ or ()
-        made.__init__.__defaults__ = tuple((0,) * (len(grid) + 1) if d == empty else d for d in defaults)
+        wider = (0,) * (len(grid) + 1)
+        new = {empty: wider, (empty, empty): (wider, wider)}
+        made.__init__.__defaults__ = tuple(new.get(d, d) if isinstance(d, tuple) else d for d in defaults)
 
 
 def finer(ratio: float) -> tuple[float, ...]:
@@ -382,7 +385,8 @@ def cost(_: argparse.Namespace) -> Told:
     rows: list[Row] = []
     for guard in ALL:
         recording = record(steady(f"cost {guard.name}", 0.25, Arm(), about=("errors", "latency", "accuracy")), 0)
-        judge, ticks = start(Canary((25,), (guard,))), list(blocks(recording))[:500]
+        judge = start(Canary((25,), (guard,)))
+        ticks = [seen_by(block, (guard,)) for block in blocks(recording)][:500]
         begun = time.perf_counter()
         for block in ticks:
             judge = update(judge, block)

@@ -27,7 +27,8 @@ def typed(document: Path) -> Iterator[str]:
             fenced = not fenced
         code = [line] if fenced or line.startswith("    ") else re.findall(r"`[^`]+`", line)
         for text in code:
-            yield from (found.strip() for found in SHELL.findall(text))
+            found = (command.strip() for command in SHELL.findall(text))
+            yield from (command for command in found if not command.startswith("import "))
 
 
 LINES = [(document.relative_to(ROOT).as_posix(), line) for document in DOCUMENTS for line in typed(document)]

@@ -15,6 +15,7 @@ from modelcd.domain.plain import to_plain
 from modelcd.domain.plan import exposed_at_worst, fastest, ladders, plan
 from modelcd.domain.policy import FROM_LABELS, Canary, GuardKind
 from modelcd.domain.recorded import Recorded
+from modelcd.domain.routing import Unit
 from modelcd.errors import UsageError
 
 OPTIONS = {
@@ -78,6 +79,10 @@ def planned(
     times the tolerance gets at most *exposed* requests; by default as many as under the shares of *policy*.
     `possible` is None where a guard could not be planned and no other one is in the way.
     """
+    if policy.unit is not Unit.REQUEST:
+        raise UsageError(
+            f"a plan counts requests, and this policy assigns by {policy.unit}", help="leave unit out of the policy"
+        )
     traffic, sources = _met(policy, known, given)
     if lacking := missing(policy, traffic):
         names = list(dict.fromkeys(name.split()[0] for name in lacking))

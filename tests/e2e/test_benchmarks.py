@@ -16,6 +16,7 @@ SHORTLY = {
     "load.py": ["--models", "3", "--versions", "3", "--releases", "2", "--rounds", "1"],
     "recovery.py": ["--rounds", "1", "--changes", "5"],
     "release.py": ["--rounds", "1"],
+    "shadow.py": ["--runs", "1"],
     "serving.py": ["--seconds", "0.2", "--turns", "1"],
 }
 

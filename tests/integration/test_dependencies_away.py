@@ -67,7 +67,7 @@ def test_a_canary_outlives_its_journal_s_database_and_users_do_not_notice(
         stories.rounds({name: bind(name) for name in stories.ENVIRONMENTS})
 
     stage = stories.Stage(bind, laptop.folder, interpreter="")
-    in_child(partial(stories.begin, "promote", stage, rounds, print), 120.0)
+    in_child(partial(stories.begin, "promote", stage, rounds, print, laptop.log), 120.0)
     answers: list[Answered] = []
     stop = threading.Event()
 
@@ -99,7 +99,7 @@ def canary(laptop: Laptop) -> None:
     """Bring version 2 to its first share and leave it there, as a killed driver does."""
     stage = stories.Stage(laptop.environment, laptop.folder, interpreter="")
     rounds = partial(stories.rounds, laptop.environments())
-    stories.begin("promote", stage, rounds, print)
+    stories.begin("promote", stage, rounds, print, laptop.log)
     env = laptop.environment("production")
     candidate = flows.candidate_of(env, stories.MODEL, 2)
     watch = open_release(env, candidate, release="r2", actor="anna", reason="")

@@ -125,7 +125,10 @@ def test_a_promotion_says_what_each_guard_was_certified_at(told: Told, said: Sai
     assert out.count(": no worse\n") == 3
     latency = next(f for f in told.control.explain(told.ids["promoted"])["findings"] if f["name"] == "latency")
     low, high = (figures.points(limit) for limit in latency["evidence"]["interval"])
-    assert f"excess {figures.points(latency['evidence']['excess'])} points, 99 % interval {low} to {high}" in out
+    assert (
+        f"excess {figures.points(latency['evidence']['excess'])} points (step by step), 99 % limits {low} to {high}"
+        in out
+    )
     assert "Certified for 50 %: " in out
     assert "  If it has to go: modelcd rollback m\n" in out
     assert "Still needed" not in out
@@ -254,7 +257,7 @@ def test_the_page_of_prefect_has_evidence_interval_and_picture(told: Told) -> No
     page = _pages.release(endpoint, release, explained)  # type: ignore[arg-type]
 
     (latency,) = (line for line in page.splitlines() if line.startswith("| latency "))
-    assert " points, 99 % interval " in latency
+    assert " points (step by step), 99 % limits " in latency
     assert "█  " in latency
     assert ", bar 20 : 1 |" in latency
     before, _, image = page.partition("![evidence over time](data:image/svg+xml;base64,")
@@ -310,7 +313,10 @@ def test_odds_are_said_as_people_say_them(odds: float, words: str) -> None:
 def test_an_excess_is_said_with_its_interval() -> None:
     evidence = {"excess": 0.0211, "interval": [0.0049, 0.0432], "unit": "requests"}
 
-    assert figures.excess(GuardKind.ERRORS, evidence, 0.01) == "excess +2.1 points, 99 % interval +0.5 to +4.3"
+    assert (
+        figures.excess(GuardKind.ERRORS, evidence, 0.01)
+        == "excess +2.1 points (step by step), 99 % limits +0.5 to +4.3"
+    )
     assert figures.excess(GuardKind.ERRORS, {**evidence, "excess": None}, 0.01) == ""
 
 

@@ -297,6 +297,63 @@ def test_counts_of_numpy_are_counts() -> None:
     assert json.dumps([dict(found.evidence) for found in finding(judge, intervals=True).findings])
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        None,
+        {},
+        Block("r", 7),
+        Block("r", float("nan")),  # type: ignore[arg-type]
+        Block("r", "0"),  # type: ignore[arg-type]
+        Block("r", 0, share=float("nan")),
+        Block("r", 0, share=-1.0),
+        Block("r", 0, share=150.0),
+        Block("r", 0, at="x"),  # type: ignore[arg-type]
+        Block("r", 0, Counters("25", 0)),  # type: ignore[arg-type]
+        Block("r", 0, Counters(None, 0)),  # type: ignore[arg-type]
+        Block("r", 0, Counters(10**400, 0)),
+        Block("r", 0, Counters(5, 0, None)),  # type: ignore[arg-type]
+        Block("r", 0, labels=None),  # type: ignore[arg-type]
+        Block("r", 0, labels=[]),  # type: ignore[arg-type]
+        Block("r", 0, labels={"good": None}),  # type: ignore[dict-item]
+        Block("r", 0, labels={"good": {"r": (Labels(1, 0),)}}),  # type: ignore[dict-item]
+        Block("r", 0, labels={"good": {"r": ((1, 0), (1, 0))}}),  # type: ignore[dict-item]
+        Block("r", 0, sums={"value": {"r": (Sums("5"), Sums())}}),  # type: ignore[arg-type]
+        Block("r", 0, sums={"value": {"r": (Sums(5, None, 1.0), Sums())}}),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_block_is_refused_in_words(block: Any) -> None:
+    with pytest.raises(ValueError, match=r"Block|step|share|time|counts|Counters|pair|cannot lie"):
+        update(start(Canary((25,), (GOOD, VALUE))), block)
+
+
+@pytest.mark.parametrize("plain", [None, {}, "x", {"guards": None}])
+def test_what_is_no_state_is_refused(plain: Any) -> None:
+    with pytest.raises(ValueError, match="no judge's state"):
+        Judge.from_plain(plain)
+
+
+@pytest.mark.parametrize("ratio", [float("nan"), float("inf"), 1.0, 1e9, "2"])
+def test_a_ratio_that_tolerates_anything_is_refused(ratio: Any) -> None:
+    with pytest.raises(ValueError, match=r"guard\.latency"):
+        Guard("latency", GuardKind.LATENCY, ratios=((0.5, ratio),))
+
+
+@pytest.mark.parametrize(("old", "new"), [((100, 0), (0, 0)), ((0, 0), (100, 100))])
+def test_an_arm_that_gets_nothing_is_a_wrong_division(old: tuple[int, int], new: tuple[int, int]) -> None:
+    judge = played(Canary((25,), (Guard("errors", GuardKind.ERRORS, 0.01),)), lambda _: arms(old, new), 50)
+
+    assert finding(judge).verdict is Verdict.ERROR
+
+
+def test_what_looks_worse_says_what_would_send_it_back() -> None:
+    judge = played(Canary((25,), (Guard("errors", GuardKind.ERRORS, 0.01),)), lambda _: arms((75, 1), (25, 1)), 15)
+
+    told = finding(judge)
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "more requests like these would send it back" in told.reason
+
+
 # -- declaring ---------------------------------------------------------------------------------------------------------
 
 

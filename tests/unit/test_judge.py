@@ -100,7 +100,8 @@ def test_a_policy_without_guards_never_passes() -> None:
 def test_a_challenger_that_answers_nothing_is_never_passed() -> None:
     judge = fed(Canary(guards=(ERRORS,)), *[Block("r", 0, counters(1000), counters(0))] * 50)
 
-    assert finding(judge, 0).verdict is Verdict.INCONCLUSIVE
+    assert finding(judge, 0).verdict is Verdict.ERROR
+    assert "got 0.0 % of the requests (0 of 50,000), not the 5 % asked for" in finding(judge, 0).reason
 
 
 def test_an_arm_alone_is_no_evidence() -> None:
@@ -267,7 +268,7 @@ def test_a_failure_in_words_has_rates_counts_and_odds() -> None:
     told = finding(judge, 0).findings[0].reason
     seen, _, said = told.partition(": ")
     assert seen == "errors 10.2 % (25 of 245) against 0.0 % (0 of 4,655)"
-    assert said.startswith("worse by 10.2 points (+4.2 to +19.4), 5 points tolerated; evidence ")
+    assert said.startswith("worse by 10.2 points (99 % limits +4.4 to +18.7), 5 points tolerated; evidence ")
     assert told.endswith("the bar was 100 : 1")
 
 

@@ -137,7 +137,7 @@ def test_an_unknown_release_is_answered_as_explain_answers_it(
             "from modelcd import Canary, guard\n"
             "rollout = Canary(guards=[guard.success(lambda score, label: True, name='liked')])\n",
             "the guard 'liked' cannot be replayed: the labels of this release were judged by the guard 'success'",
-            "guard.success(…, name='success')",
+            "judge labels by the very guards of that release (success)",
         ),
     ],
 )

@@ -44,6 +44,11 @@ def demo(into: Path, rate: float) -> None:
     \b
     modelcd demo
     """
+    above = click.get_current_context().parent
+    if above is not None and above.params.get("workspace") is not None:
+        raise UsageError(
+            "the demo has a workspace of its own, inside its folder", help="say where: modelcd demo --into FOLDER"
+        )
     folder = _fresh(into.expanduser().resolve())
     Demo(folder, rate).run()
 

@@ -26,7 +26,7 @@ WIDTH = 98
 MOST_DIFFERENCES = 10
 
 WORDS = {
-    Verdict.PASS: "no worse",
+    Verdict.PASS: "within what is tolerated",
     Verdict.INCONCLUSIVE: "cannot say yet",
     Verdict.ERROR: "cannot be judged",
     Verdict.FAIL: "worse",
@@ -141,6 +141,8 @@ def _why(found: Plain) -> Iterator[str]:
         size = [figures.excess(kind, evidence, found["budget"]["alpha"]), figures.tolerance(kind, evidence)]
         yield from _wrapped("; ".join(part for part in size if part), "    ")
         yield f"    evidence that it is worse  {evidence_line(found['evidence_over_time'], guard, True)}"
+        if evidence.get("odds", 0.0) >= guard["bar"] and not evidence["beyond_tolerance"]:
+            yield "      (by less than is tolerated, so it does not count)"
         yield f"    evidence that it is not    {evidence_line(found['evidence_over_time'], guard, False)}"
     if guards:
         yield f"  {figures.LEGEND}"
@@ -189,7 +191,7 @@ def _spent(found: Plain) -> Iterator[str]:
     if most != "none":
         when, p = lasted(found["opened"], budget["strongest_at"]), figures.chance(budget["p"])
         most += f", after {when} (p {p}, however often one looked)"
-    yield from _wrapped(f"The strongest evidence against it, all guards together: {most}.", "  ")
+    yield from _wrapped(f"The strongest evidence that counted against it, all guards together: {most}.", "  ")
     certified = [
         f"{name} after {lasted(found['opened'], at['at'])} and {at['requests']:,} requests"
         for name, at in budget["certified"].items()

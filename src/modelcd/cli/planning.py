@@ -211,11 +211,11 @@ def _size(size: float | None, measure: str) -> str:
         return "nothing"
     if measure == "ratio":
         return f"x{size:.2f}"
-    return f"{size:.2g}" if measure == "number" else f"+{100 * size:.2g} pt"
+    return f"{size:.2g}" if measure == "number" else f"+{float(f'{100 * size:.2g}'):g} pt"
 
 
 def _per_cent(part: float | None) -> str:
-    return "-" if part is None else f"{100 * part:.2g} %"
+    return "-" if part is None else f"{float(f'{100 * part:.2g}'):g} %"
 
 
 def _tuple(shares: list[float]) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import exp, inf, isfinite, lgamma, log
+from math import exp, lgamma, log
+from numbers import Integral, Real
 from typing import Any
 
 from modelcd.domain.policy import FROM_LABELS, Canary
-from modelcd.domain.samples import BUCKETS, Block
+from modelcd.domain.samples import BUCKETS, Block, Counters, Labels, Sums
 from modelcd.domain.verdict import Finding, Verdict
 
 RATIO_LEVEL = 0.001
@@ -22,6 +23,9 @@ RATIO_LEVEL = 0.001
 
 QUIET = 300.0
 """Seconds without a request after which nothing is concluded until one comes."""
+
+MOST = 10**15
+"""Counts beyond this are no counts: a float no longer tells one from the next."""
 
 _PRIOR = 1000
 """How sharply the mixture that tests a share lies around it: of so many requests' weight."""
@@ -43,11 +47,16 @@ class Split:
 
 def refuse_impossible(policy: Canary, block: Block, last: float | None) -> None:
     """Raise `ValueError`, saying what to do, for counts that cannot be; *last* is when the block before was read."""
-    if block.step < 0:
-        raise ValueError(f"a step counts from 0, got {block.step}")
-    if block.at is not None and not isfinite(block.at):
-        raise ValueError(f"a block's time is in seconds, got {block.at}")
-    if block.at is not None and last is not None and block.at < last:
+    if not isinstance(block, Block):
+        raise ValueError(f"a judge is given a Block, got {type(block).__name__}")
+    steps = len(policy.shares)
+    if not _integer(block.step) or not 0 <= block.step <= steps:
+        raise ValueError(f"a step counts from 0 to {steps}, the number of shares, got {block.step!r}")
+    if block.share is not None and not (_number(block.share) and 0 < block.share < 100):
+        raise ValueError(f"a block's share is per cent, above 0 and below 100, got {block.share!r}")
+    if block.at is not None and not _number(block.at):
+        raise ValueError(f"a block's time is in seconds, got {block.at!r}")
+    if block.at is not None and last is not None and float(block.at) < last:
         raise ValueError(f"the clock went back from {last:.1f} to {block.at:.1f} s; give blocks in order")
     if block.unit is not policy.unit:
         raise ValueError(
@@ -55,25 +64,13 @@ def refuse_impossible(policy: Canary, block: Block, last: float | None) -> None:
             f"independent, so count one outcome per {policy.unit} (bad if any was)"
         )
     _refuse_counters(block)
-    guards = {guard.name: guard for guard in policy.guards if guard.kind in FROM_LABELS}
-    for name in {*block.labels, *block.sums} - {*guards, ""}:
-        raise ValueError(f"no guard that labels feed is called {name!r}; there are {', '.join(guards) or 'none'}")
-    for revision, pair in ((r, pair) for served in block.labels.values() for r, pair in served.items()):
-        for labels in pair:
-            if not _whole(labels.n, labels.bad) or labels.bad > labels.n:
-                raise ValueError(f"labels served under {revision}: {labels.bad} bad of {labels.n} cannot be")
-    for name, served in block.sums.items():
-        low, high = guards[name].low, guards[name].high
-        for revision, sums in ((r, arm) for r, pair in served.items() for arm in pair):
-            if not _whole(sums.n) or not _possible(sums.n, sums.total, sums.squares, (low, high)):
-                raise ValueError(
-                    f"{name}: {sums.n} numbers served under {revision} with the sum {sums.total} and the sum of squares"
-                    f" {sums.squares} cannot lie between {low:g} and {high:g}"
-                )
+    _refuse_labels(policy, block)
 
 
 def _refuse_counters(block: Block) -> None:
     for arm, counters in (("baseline", block.baseline), ("challenger", block.challenger)):
+        if not isinstance(counters, Counters) or not isinstance(counters.latency, tuple):
+            raise ValueError(f"{arm}: Counters are needed, with a tuple of latencies, got {counters!r}")
         if len(counters.latency) != BUCKETS:
             raise ValueError(f"{arm}: {len(counters.latency)} latency buckets, the grid has {BUCKETS}")
         if not _whole(counters.requests, counters.failures, *counters.latency):
@@ -82,16 +79,52 @@ def _refuse_counters(block: Block) -> None:
             raise ValueError(f"{arm}: {counters.failures} failures of {counters.requests} requests cannot be")
 
 
-def _whole(*counts: float) -> bool:
+def _refuse_labels(policy: Canary, block: Block) -> None:
+    guards = {guard.name: guard for guard in policy.guards if guard.kind in FROM_LABELS}
+    for given, kind in ((block.labels, Labels), (block.sums, Sums)):
+        pairs = given.values() if isinstance(given, Mapping) else [given]
+        arms = [pair for served in pairs for pair in (served.values() if isinstance(served, Mapping) else [None])]
+        if any(not isinstance(p, tuple) or len(p) != 2 or not all(isinstance(a, kind) for a in p) for p in arms):
+            name = kind.__name__
+            raise ValueError(f"{name.lower()} map guard and routing to a pair (baseline, challenger) of {name}")
+    for name in {*block.labels, *block.sums} - {*guards, ""}:
+        raise ValueError(f"no guard that labels feed is called {name!r}; there are {', '.join(guards) or 'none'}")
+    for revision, pair in ((r, pair) for served in block.labels.values() for r, pair in served.items()):
+        for labels in pair:
+            if not _whole(labels.n, labels.bad) or labels.bad > labels.n:
+                raise ValueError(f"labels served under {revision}: {labels.bad} bad of {labels.n} cannot be")
+    for name, served in block.sums.items():
+        bounds = guards[name].low, guards[name].high
+        for revision, sums in ((r, arm) for r, pair in served.items() for arm in pair):
+            if not _whole(sums.n) or not _possible(sums.n, sums.total, sums.squares, bounds):
+                raise ValueError(
+                    f"{name}: {sums.n} numbers served under {revision} with the sum {sums.total} and the sum of squares"
+                    f" {sums.squares} cannot lie between {bounds[0]:g} and {bounds[1]:g}"
+                )
+
+
+def _number(value: Any) -> bool:
+    # An integer too large for a float is no number either.
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(abs(value) < 1e300)  # type: ignore[operator]
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _whole(*counts: Any) -> bool:
+    """Say whether all *counts* are whole, not negative, and no larger than a float can count."""
     if set(map(type, counts)) <= {int}:
-        return min(counts) >= 0
-    return all(0 <= count < inf and count == int(count) for count in counts)
+        return bool(min(counts) >= 0 and max(counts) <= MOST)
+    return all(_number(count) and bool(0 <= count <= MOST and count == int(count)) for count in counts)
 
 
 def _possible(n: int, total: float, squares: float, bounds: tuple[float, float]) -> bool:
     low, high = bounds
+    if not (_number(total) and _number(squares)):
+        return False
     near = 1e-6 * max(1.0, abs(low), abs(high)) ** 2 * max(1, n)
-    if not (isfinite(total) and isfinite(squares) and n * low - near <= total <= n * high + near):
+    if not n * low - near <= total <= n * high + near:
         return False
     # Between the squares of equal numbers with this sum and those of numbers that are all at a bound.
     least = total * total / n if n else 0.0
@@ -134,8 +167,6 @@ def _looked(split: Split) -> Split:
 
 def _mixture(challenger: int, baseline: int, share: float) -> float:
     """Return the logarithm of the evidence that the challenger's part is not *share*: a Beta mixture around it."""
-    if not challenger or not baseline:
-        return 0.0
     a, b = _PRIOR * share, _PRIOR * (1 - share)
     both = lgamma(a + challenger) + lgamma(b + baseline) - lgamma(a + b + challenger + baseline)
     return both - lgamma(a) - lgamma(b) + lgamma(a + b) - challenger * log(share) - baseline * log(1 - share)

@@ -7,7 +7,7 @@ numeric metric has no rate, an absolute limit no champion to compare with) is le
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log
+from math import inf, log
 from typing import Any
 
 from modelcd.domain.policy import GuardKind
@@ -62,7 +62,9 @@ def rates(kind: GuardKind, evidence: Mapping[str, Any], version: int, champion: 
 
 
 def excess(kind: GuardKind, evidence: Mapping[str, Any], alpha: float) -> str:
-    """Say the estimated excess of bad outcomes with its interval, which holds at all looks together with 1 - *alpha*.
+    """Say the estimated excess of bad outcomes with its limits, each of which holds at all looks with 1 - *alpha*.
+
+    It is compared within each step, so it can differ from the difference of the totals.
 
     Rates in percentage points, numbers of a metric as they are.  Empty before any data.
     """
@@ -74,7 +76,7 @@ def excess(kind: GuardKind, evidence: Mapping[str, Any], alpha: float) -> str:
     if limits is None:
         return f"{said} (too few bad outcomes for an interval)"
     low, high = (points(limit) if rate else f"{limit:+.3g}" for limit in limits)
-    return f"{said}, {100 * (1 - alpha):g} % interval {low} to {high}"
+    return f"{said} (step by step), {100 * (1 - alpha):g} % limits {low} to {high}"
 
 
 def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
@@ -83,9 +85,12 @@ def tolerance(kind: GuardKind, evidence: Mapping[str, Any]) -> str:
     if allowed is None or evidence.get("limit") is not None:
         return ""
     if kind is GuardKind.LATENCY:
-        slack = evidence.get("slack")
-        more = f", and {said_points(slack)} more slower than that" if slack else ""
-        return f"tolerated: {allowed:.2f} times slower{more}" if slack is not None else ""
+        slack, grace = evidence.get("slack"), evidence.get("grace") or 0.0
+        why = (
+            f" ({time(grace)} are tolerated whatever the ratio)" if allowed > 1.01 * evidence.get("ratio", inf) else ""
+        )
+        more = f"; beyond that, up to {said_points(slack)} more of the requests" if slack else ""
+        return f"tolerated: {allowed:.2f} times slower{why}{more}" if slack is not None else ""
     return f"tolerated: {said_points(allowed)} more" if kind in _BAD else f"tolerated: {allowed:g}"
 
 

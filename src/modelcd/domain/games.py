@@ -62,6 +62,10 @@ class Game(Protocol):
         """
         ...
 
+    def decline(self, seen: Any, share: float) -> float:
+        """Return the nats per outcome of both arms that the evidence against the challenger is likely to gain."""
+        ...
+
 
 @dataclass(frozen=True)
 class RateGame:
@@ -89,6 +93,11 @@ class RateGame:
         challenger = clip((seen.challenger_bad + STEADY * same) / (seen.challenger_n + STEADY))
         return growth(Rates(challenger, baseline), share, margin) if challenger < baseline + margin else None
 
+    def decline(self, seen: Table, share: float) -> float:
+        """Forecast from the rates so far."""
+        likely = learned(seen, self.prior)
+        return growth(likely, share, 0.0) if likely.challenger > likely.baseline else 0.0
+
 
 @dataclass(frozen=True)
 class MeanGame:
@@ -114,6 +123,11 @@ class MeanGame:
         guess = means.learned(seen)
         likely = guess._replace(gap=guess.gap * seen.challenger_n / (seen.challenger_n + STEADY))
         return means.growth(likely, share, margin) if likely.gap < margin else None
+
+    def decline(self, seen: Moments, share: float) -> float:
+        """Forecast from means and variances so far."""
+        guess = means.learned(seen)
+        return means.growth(guess, share, 0.0) if guess.gap > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -143,8 +157,14 @@ class RateLimit:
     def pace(self, seen: Table, share: float, margin: float, same: float | None) -> float | None:
         """Forecast from the challenger's rate so far."""
         rate = clip(self._guess(seen))
-        if rate >= self.limit:
-            return None
+        return self._growth(rate, share) if rate < self.limit else None
+
+    def decline(self, seen: Table, share: float) -> float:
+        """Forecast from the challenger's rate so far."""
+        rate = clip(self._guess(seen))
+        return self._growth(rate, share) if rate > self.limit else 0.0
+
+    def _growth(self, rate: float, share: float) -> float:
         return share * (rate * log(rate / self.limit) + (1 - rate) * log((1 - rate) / (1 - self.limit)))
 
     def _guess(self, seen: Table) -> float:
@@ -185,8 +205,16 @@ class MeanLimit:
     def pace(self, seen: Moments, share: float, margin: float, same: float | None) -> float | None:
         """Forecast from the challenger's mean and variance so far."""
         mean, variance = self._guess(seen)
+        return self._growth(mean, variance, share) if mean < self.limit else None
+
+    def decline(self, seen: Moments, share: float) -> float:
+        """Forecast from the challenger's mean and variance so far."""
+        mean, variance = self._guess(seen)
+        return self._growth(mean, variance, share) if mean > self.limit else 0.0
+
+    def _growth(self, mean: float, variance: float, share: float) -> float:
         gap = self.limit - mean
-        return share * gap * gap / (2 * (variance + gap * gap)) if gap > 0 else None
+        return share * gap * gap / (2 * (variance + gap * gap))
 
     def _guess(self, seen: Moments) -> tuple[float, float]:
         guess = means.learned(seen)

@@ -26,7 +26,7 @@ LONGER = 2.0
 CONTRASTS = (0.03, 0.1, 0.25, 0.6, 1.2, 2.5, 5.0)
 """How far beyond a margin the challenger is in the bets: log odds for rates, standard deviations for means."""
 
-LEVELS = ((0.003,), (0.02,), (0.1,), (0.3,), (0.6,)), ((0.1, 0.01, 0.01), (0.4, 0.04, 0.04), (0.8, 0.04, 0.04))
+LEVELS = ((0.003,), (0.02,), (0.02,), (0.1,), (0.4,)), ((0.1, 0.01, 0.01), (0.4, 0.04, 0.04), (0.8, 0.04, 0.04))
 """What is thought possible where next to nothing was known: the baseline's rate; or its mean, and both variances."""
 
 _ENOUGH = 50
@@ -89,15 +89,16 @@ def estimate(stretches: Sequence[Stretch], *, alone: bool = False) -> float | No
 
 
 def interval(stretches: Sequence[Stretch], level: float, *, alone: bool = False) -> tuple[float, float] | None:
-    """Return limits for the excess that hold at all times together with a chance of 1 - *level*; None before any data.
+    """Return a lower and an upper limit for the excess; None before any data.
 
-    Fractions: 0.01 is one percentage point of a rate, a hundredth of the range of a bounded number.  *alone* asks for
-    limits of the challenger's own rate or mean.
+    Each holds at all times together with a chance of 1 - *level*, as the verdict that it stands beside.  Fractions:
+    0.01 is one percentage point of a rate, a hundredth of the range of a bounded number.  *alone* asks for limits of
+    the challenger's own rate or mean.
     """
     value = estimate(stretches, alone=alone)
     if value is None:
         return None
-    bar, least = log(2 / level), 0.0 if alone else -1.0
+    bar, least = log(1 / level), 0.0 if alone else -1.0
     low = _edge(lambda margin: _against(stretches, margin, Null.NOT_WORSE, alone) >= bar, value, least)
     high = _edge(lambda margin: _against(stretches, margin, Null.TOO_BAD, alone) >= bar, value, 1.0)
     return low, high

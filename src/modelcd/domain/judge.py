@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import exp, log
+from math import ceil, exp, log
 from typing import Any, assert_never
 
 import numpy as np
@@ -79,7 +79,14 @@ class Judge:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Judge:
-        """Read what `to_plain` wrote."""
+        """Read what `to_plain` wrote; raises `ValueError` for anything else."""
+        try:
+            return cls._read(plain)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"this is no judge's state: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _read(cls, plain: Mapping[str, Any]) -> Judge:
         baseline, challenger = (_dense(counts) for counts in plain["latencies"])
         return cls(
             policy=from_plain(Canary, plain["policy"]),
@@ -157,8 +164,8 @@ def finding(judge: Judge, step: int | None = None, *, intervals: bool = False, n
     that blocks no longer come.  *intervals* of the excess cost some 20 ms a guard; a guard that fails always has one.
     """
     step = judge.step if step is None else step
-    if step < 0:
-        raise ValueError(f"a step counts from 0, got {step}")
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        raise ValueError(f"a step counts from 0, got {step!r}")
     policy, view = judge.policy, _view(judge.policy, step)
     bar = log(1 / policy.alpha)
     parts = _parts(judge, view)
@@ -319,6 +326,8 @@ def _tolerated(judge: Judge, guard: Guard, all_series: Sequence[Series], leading
     return {
         **threshold,
         "tolerance": GRID_RATIO ** leading.shifts[view],
+        "ratio": leading.tolerances[view][0],
+        "grace": leading.tolerances[view][1],
         "slack": margin,
         "quantiles": quantiles,
         "now": next(q for q in quantiles if q["quantile"] == leading.quantile),
@@ -331,13 +340,19 @@ def _interval(guard: Guard, series: Series, level: float) -> tuple[float, float]
 
 
 def _outlook(judge: Judge, guard: Guard, all_series: Sequence[Series], step: int) -> dict[str, Any]:
-    """Say how many more outcomes would settle it: the median, and what nine of ten need at most."""
+    """Say how many more outcomes would settle it: the median, and what nine of ten need at most.
+
+    `needs` leads to the certificate, `back` to a rollback where the challenger looks beyond what is tolerated.
+    """
     policy, view = judge.policy, _view(judge.policy, step)
     share = _share(policy, step, all_series[0].seen[0])
     bar, latencies = log(1 / policy.beta), judge.latencies[0]
     needs = [s.needs(game(guard, s.quantile), view, share, bar, latencies) for s in all_series]
     most = None if None in needs else max(n for n in needs if n is not None)
-    return {"needs": most, "unlucky": round(UNLUCKY * most) if most is not None else None}
+    far = log(1 / policy.alpha) + 1 + log(len(all_series) * len(judge.guards))
+    paces = [(s, game(guard, s.quantile).decline(s.seen[0], share)) for s in all_series if _counts(s, view)]
+    back = min((max(1, ceil((far - s.evidence.log_odds) / pace)) for s, pace in paces if pace > 1e-9), default=None)
+    return {"needs": most, "unlucky": round(UNLUCKY * most) if most is not None else None, "back": back}
 
 
 def _share(policy: Canary, step: int, seen: Outcomes) -> float:

@@ -111,8 +111,9 @@ class Guard:
         elif self.kind is GuardKind.LATENCY:
             if not self.ratios:
                 raise ValueError("a latency guard needs at least one quantile, e.g. guard.latency(p99=1.5)")
-            if any(not 0 < q < 1 or r <= 1 for q, r in self.ratios):
-                raise ValueError("a latency guard's ratios are above 1, e.g. guard.latency(p99=1.5)")
+            ratios = [(q, _number("guard.latency: a ratio", r)) for q, r in self.ratios]
+            if any(not 0 < q < 1 or not 1 < r <= 100 for q, r in ratios):
+                raise ValueError("a latency guard's ratios are above 1 and at most 100, e.g. guard.latency(p99=1.5)")
             if _number("guard.latency(grace=…)", self.grace) < 0:
                 raise ValueError(f"a latency guard's grace is in seconds, 0 or more, got {self.grace:g}")
         elif self.kind is GuardKind.METRIC:

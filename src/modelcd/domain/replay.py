@@ -265,6 +265,8 @@ def _needed(body: Mapping[str, Any], before: Endpoint, release: Release) -> dict
 
 def unfit(policy: Canary, recorded: Canary) -> str:
     """Say why *policy* cannot be replayed on what was recorded under *recorded*; empty when it can."""
+    if policy.unit is not recorded.unit:
+        return f"a policy by {policy.unit} cannot be replayed: what was recorded is counted by {recorded.unit}"
     judged = {guard.name: guard for guard in recorded.guards if guard.kind in FROM_LABELS}
     by = f"by the guard{'s' * (len(judged) > 1)} {', '.join(map(repr, judged))}" if judged else "by no guard"
     for guard in policy.guards:

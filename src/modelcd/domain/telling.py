@@ -19,7 +19,7 @@ def _seen(guard: Guard, evidence: Mapping[str, Any]) -> str:
     nc, nb = evidence["challenger_n"], evidence["baseline_n"]
     if not nc or not (nb or guard.limit is not None):
         return guard.name
-    name, slower = guard.name, ""
+    name, slower = guard.name if guard.limit is None else guard.name.split(" at ")[0], ""
     if guard.kind is GuardKind.METRIC:
         against = f" against {evidence['baseline_rate']:.4g} ({nb:,})" if nb else ""
         return f"{name} {evidence['challenger_rate']:.4g} (mean of {nc:,}){against}"
@@ -58,9 +58,8 @@ def _said(guard: Guard, verdict: Verdict, evidence: Mapping[str, Any], policy: C
         return f"beyond {tolerated}, and so is the champion: the environment is to blame, not this version"
     if verdict is Verdict.FAIL:
         jointly = "" if odds >= bar else ", reached together with other guards"
-        what = (
-            f"beyond {tolerated}" if guard.limit is not None else f"worse{_by(guard, evidence)}, {tolerated} tolerated"
-        )
+        worse = f"worse{_by(guard, evidence, policy)}, {tolerated} tolerated"
+        what = worse if guard.limit is None else f"beyond {tolerated}"
         return f"{what}; evidence {ratio(odds)}, the bar was {ratio(bar)}{jointly}"
     if verdict is Verdict.PASS:
         return f"{_certified(guard, evidence, tolerated)} ({100 * (1 - policy.beta):g} %)"
@@ -74,13 +73,14 @@ def _said(guard: Guard, verdict: Verdict, evidence: Mapping[str, Any], policy: C
     return f"not enough {evidence['unit']} to say; {more}"
 
 
-def _by(guard: Guard, evidence: Mapping[str, Any]) -> str:
+def _by(guard: Guard, evidence: Mapping[str, Any], policy: Canary) -> str:
     if guard.kind is GuardKind.LATENCY or evidence["excess"] is None:
         return ""
     if evidence["interval"] is None:
         return f" by {_amount(guard, evidence['excess'])}"
     low, high = evidence["interval"]
-    return f" by {_amount(guard, evidence['excess'])} ({_plain(guard, low)} to {_plain(guard, high)})"
+    limits = f"{100 * (1 - policy.alpha):g} % limits {_plain(guard, low)} to {_plain(guard, high)}"
+    return f" by {_amount(guard, evidence['excess'])} ({limits})"
 
 
 def _amount(guard: Guard, value: float) -> str:
@@ -114,7 +114,9 @@ def _certified(guard: Guard, evidence: Mapping[str, Any], tolerated: str) -> str
 
 
 def _more(evidence: Mapping[str, Any]) -> str:
-    needs, unit = evidence["needs"], evidence["unit"]
+    needs, unit, back = evidence["needs"], evidence["unit"], evidence["back"]
+    if back is not None and (not needs or back < needs):
+        return f"about {about(back):,} more {unit} like these would send it back"
     if not needs:
         return f"no number of {unit} in sight that would settle it"
     return f"needs about {about(needs):,} more {unit} (could be {about(evidence['unlucky']):,})"

@@ -70,7 +70,8 @@ class Point:
     """One look, `at` its time (ISO 8601): where the release stood and what was known by then.
 
     `challenger` and `baseline` are requests since the first look, `readings` one for each strand; `verdict` is what the
-    blocks so far come to, `recorded` what the journal says.
+    blocks so far come to, `recorded` what the journal says.  `against` are the odds of all guards together that the
+    challenger is worse, as they count: nothing within what is tolerated.
     """
 
     seq: int
@@ -82,11 +83,7 @@ class Point:
     verdict: str
     recorded: str
     readings: tuple[Reading, ...]
-
-    @property
-    def against(self) -> float:
-        """The odds of all guards together that the challenger is worse: each has its part of them."""
-        return sum(reading.against for reading in self.readings)
+    against: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +222,7 @@ class _Run:
                 verdict=self.said.verdict.value,
                 recorded=str(body["judgement"]["verdict"]),
                 readings=tuple(_reading(evidence) for _, evidence in guards),
+                against=self.said.odds,
             )
         )
 

@@ -108,9 +108,9 @@ class Run:
 def refuse_unfit(policy: Canary, recorded: Canary) -> None:
     """Raise `UsageError` for a policy that cannot be replayed on what was recorded."""
     if why := unfit(policy, recorded):
-        judged = next((g.name for g in recorded.guards if g.kind in FROM_LABELS), "")
-        named = f"give your guard the name of that one: guard.success(…, name={judged!r}), or " if judged else ""
-        raise UsageError(why, help=f"{named}leave guard.success(…) out of the policy")
+        judged = [g.name for g in recorded.guards if g.kind in FROM_LABELS]
+        named = f"judge labels by the very guards of that release ({', '.join(judged)}), or " if judged else ""
+        raise UsageError(why, help=f"{named}leave it out of the policy")
 
 
 def replay(world: World) -> Plain:
