@@ -122,7 +122,7 @@ def test_a_promotion_says_what_each_guard_was_certified_at(told: Told, said: Sai
 
     assert code == 0
     assert out.startswith("PROMOTED  version 2 of m in production, after ")
-    assert out.count(": no worse\n") == 3
+    assert out.count(": within what is tolerated\n") == 3
     latency = next(f for f in told.control.explain(told.ids["promoted"])["findings"] if f["name"] == "latency")
     low, high = (figures.points(limit) for limit in latency["evidence"]["interval"])
     assert (
