@@ -104,7 +104,7 @@ def _refuse_labels(policy: Canary, block: Block) -> None:
 
 
 def _number(value: Any) -> bool:
-    # An integer too large for a float is no number either.
+    # An integer too large for a float is no number either; what Real can be compared with is known to itself alone.
     return isinstance(value, Real) and not isinstance(value, bool) and bool(abs(value) < 1e300)  # type: ignore[operator]
 
 

@@ -134,8 +134,8 @@ def update(judge: Judge, block: Block) -> Judge:
     refuse_impossible(judge.policy, block, judge.at)
     guards, latencies = [], judge.latencies
     if sum(block.baseline.latency) and sum(block.challenger.latency):
-        pairs = zip(latencies, (block.baseline.latency, block.challenger.latency), strict=True)
-        latencies = tuple(_of_late(before, new) for before, new in pairs)  # type: ignore[assignment]
+        baseline, challenger = latencies
+        latencies = _of_late(baseline, block.baseline.latency), _of_late(challenger, block.challenger.latency)
     upto = [*accumulate(latencies[0])]
     for guard, all_series in zip(judge.policy.guards, judge.guards, strict=True):
         after = tuple(_play(series, guard, judge.policy, block) for series in all_series)

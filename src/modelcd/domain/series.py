@@ -68,6 +68,7 @@ class Series:
         """
         if not _size(blocks[0]):
             return self
+        # A series holds outcomes of one kind only, which its type does not say (the ignores below).
         for waited in (before for name, before in self.waiting if name == revision):
             blocks = [one.plus(other) for one, other in zip(waited, blocks, strict=True)]  # type: ignore[arg-type]
         others = tuple(entry for entry in self.waiting if entry[0] != revision)
