@@ -615,7 +615,7 @@ def test_many_pairs_are_judged_at_once(judge: SuccessJudge) -> None:
     [
         pytest.param("success", "raise", r"guard 'success' raised KeyError: .* \(pipeline.py, line \d+\)", id="raises"),
         pytest.param("success", None, "guard 'success' returned None", id="no truth value"),
-        pytest.param("sucess", 0.5, "no success guard named 'sucess'", id="an unknown guard"),
+        pytest.param("sucess", 0.5, "no guard of labels named 'sucess'", id="an unknown guard"),
         pytest.param("success", "crash", "ended by itself", id="ends its process"),
     ],
 )

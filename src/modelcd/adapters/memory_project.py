@@ -27,7 +27,7 @@ class MemorySuccesses:
     def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Judge (score, label) *pairs* by the function given for *guard*; raises `ChildError`."""
         if guard not in self.functions:
-            raise ChildError(f"the project has no success guard named {guard!r}")
+            raise ChildError(f"the project has no guard of labels named {guard!r}")
         answers = [_called(f"guard {guard!r}", self.functions[guard], score, label) for score, label in pairs]
         for answer in answers:
             if not isinstance(answer, bool | int | float):
