@@ -512,7 +512,7 @@ def test_a_success_guard_of_another_name_is_refused_with_what_to_do(lived: Lives
 
     with pytest.raises(UsageError, match=r"'liked' cannot be replayed: .* judged by the guard 'success'") as refused:
         lived("promoted").replayed(other)
-    assert "name='success'" in refused.value.help
+    assert "the very guards of that release (success)" in refused.value.help
 
 
 def test_a_success_guard_is_refused_where_no_labels_were_judged(lived: Lives) -> None:
