@@ -16,7 +16,7 @@ import os
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from modelcd.domain.policy import FROM_LABELS, Canary
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.replay import Attempt, Found, Look, Recording, recording
 from modelcd.domain.routing import Routing
-from modelcd.domain.samples import Block, Counters, Labels, Sums, add
+from modelcd.domain.samples import Block, Counters, add
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, NotReady, PredictionsError
 from modelcd.ports import Instance, Labelled, Still, Unit, always
@@ -165,8 +165,8 @@ class Replayed:
         labelled = self._since(self._labels_after) if block.labels or block.sums else []
         block = replace(
             block,
-            labels=_together([look.labels for look in labelled], set(block.labels), Labels),
-            sums=_together([look.sums for look in labelled], set(block.sums), Sums),
+            labels=_together([look.labels for look in labelled], set(block.labels)),
+            sums=_together([look.sums for look in labelled], set(block.sums)),
         )
         if not looks or looks[-1].revision == block.revision:
             return block
@@ -242,20 +242,15 @@ def _as_judged(_score: Any, _label: Any) -> bool:
     return True
 
 
-def _together(looks: Sequence[Mapping[str, Any]], guards: set[str], kind: type[Any]) -> dict[str, Any]:
+def _together(looks: Sequence[Mapping[str, Any]], guards: set[str]) -> dict[str, Any]:
     """Return what *looks* counted for *guards*, by routing and arm; labels of old journals name no guard."""
-    found: dict[str, dict[str, list[list[float]]]] = {}
+    found: dict[str, dict[str, tuple[Any, Any]]] = {}
     for name, look in ((name, look) for look in looks for name in guards):
-        for revision, pair in look.get(name, look.get("", {})).items():
-            arms = [list(astuple(arm)) for arm in pair]
-            known = found.setdefault(name, {}).get(revision, [[0] * len(arm) for arm in arms])
-            found[name][revision] = [
-                [a + b for a, b in zip(one, more, strict=True)] for one, more in zip(known, arms, strict=True)
-            ]
-    return {
-        name: {revision: tuple(kind(*arm) for arm in arms) for revision, arms in served.items()}
-        for name, served in found.items()
-    }
+        served = found.setdefault(name, {})
+        for revision, (old, new) in look.get(name, look.get("", {})).items():
+            known = served.get(revision)
+            served[revision] = (known[0].plus(old), known[1].plus(new)) if known else (old, new)
+    return {name: served for name, served in found.items() if served}
 
 
 def _stand_in(entry: Entry) -> Entry:

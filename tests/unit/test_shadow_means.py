@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelcd.domain.series import UNLUCKY
 from modelcd.domain.shadow.means import (
     BETS,
     BOUNDED,
     PACE,
     RATE,
     SIGNED,
-    UNLUCKY,
     Span,
     Sums,
     Tally,

@@ -17,6 +17,7 @@ from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, lasted, span
 from modelcd.domain import figures
 from modelcd.domain.policy import GuardKind
+from modelcd.domain.telling import about
 from modelcd.domain.trace import GENERATION
 from modelcd.domain.verdict import Verdict
 from modelcd.errors import UsageError
@@ -208,13 +209,13 @@ def _needed(found: Plain) -> Iterator[str]:
                 f"Still needed for {line['guard']}: no number of {unit} in sight would settle it.", "  "
             )
             continue
-        could = f" (if unlucky {_about(unlucky):,})" if unlucky else ""
+        could = f" (if unlucky {about(unlucky):,})" if unlucky else ""
         time = f"no {unit} come at present"
         if line["seconds"] is not None:
             late = f" (if unlucky {span(line['unlucky_seconds'])})" if line["unlucky_seconds"] else ""
             time = f"about {span(line['seconds'])}{late} at the present traffic"
         yield from _wrapped(
-            f"Still needed for {line['guard']}: about {_about(line['median']):,} more {unit}{could}, {time}.", "  "
+            f"Still needed for {line['guard']}: about {about(line['median']):,} more {unit}{could}, {time}.", "  "
         )
 
 
@@ -231,13 +232,6 @@ def _next(found: Plain) -> Iterator[str]:
                 yield f"  If it has to go: modelcd rollback {model}{place}"
         case _:
             yield f"  Keep it where it is: modelcd hold {model}{place}   End it: modelcd rollback {model}{place}"
-
-
-def _about(count: float) -> int:
-    """Round up to two digits: a forecast has no more."""
-    whole = round(count)
-    unit = int(10 ** max(0, len(str(whole)) - 2))
-    return -(-whole // unit) * unit
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

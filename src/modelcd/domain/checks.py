@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import exp, lgamma, log
+from math import lgamma, log
 from numbers import Integral, Real
 from typing import Any
 
+from modelcd.domain.eprocess import as_odds
 from modelcd.domain.policy import FROM_LABELS, Canary
 from modelcd.domain.samples import BUCKETS, Block, Counters, Labels, Sums
 from modelcd.domain.verdict import Finding, Verdict
@@ -188,7 +189,7 @@ def wrong_splits(splits: Iterable[tuple[str, Split]]) -> list[Finding]:
                 + ", roll back and deliver again"
             )
             evidence: dict[str, Any] = {"check": True, "revision": revision, "share": split.share}
-            evidence |= {"odds": exp(min(odds, 700.0)), "challenger_n": challenger, "baseline_n": baseline}
+            evidence |= {"odds": as_odds(odds), "challenger_n": challenger, "baseline_n": baseline}
             findings.append(Finding("split", Verdict.ERROR, reason, evidence))
     return findings
 

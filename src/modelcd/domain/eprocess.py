@@ -13,7 +13,7 @@ Bad outcomes may be fractions of a request: the logarithm of a bet is linear in 
 on expected counts is worth at most the bet on the random counts they are the expectation of.
 
 `Evidence` and `Certificate` keep the books of the two games and know nothing of the outcomes that are bet on: means of
-numbers (`means`) and limits (`limits`) are played by the same books.
+numbers and limits (`games`) are played by the same books.
 """
 
 from __future__ import annotations
@@ -207,6 +207,11 @@ def log_sum(values: Sequence[float]) -> float:
     """Return the logarithm of the sum of exponentials; of nothing it is minus infinity."""
     top = max(values, default=-inf)
     return top if top == -inf else top + log(sum(exp(value - top) for value in values))
+
+
+def as_odds(log_odds: float) -> float:
+    """Return *log_odds* as odds, never too large for a float."""
+    return exp(min(log_odds, 700.0))
 
 
 @dataclass(frozen=True, slots=True)

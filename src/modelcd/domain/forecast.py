@@ -247,9 +247,7 @@ def _limit(guard: Guard, series: Series, traffic: Traffic, comes: tuple[float, f
 
     def pace(size: float, share: float) -> float:
         at = clip(level + size / width)
-        if guard.kind is GuardKind.METRIC:
-            return share * (at - limit) ** 2 / (2 * (spread + (at - limit) ** 2))
-        return share * (at * log(at / limit) + (1 - at) * log((1 - at) / (1 - limit)))
+        return rules.growth(at, share) if isinstance(rules, RateLimit) else rules.growth(at, spread, share)
 
     # Where the champion breaks the limit as well, the environment is to blame, and nobody is promoted.
     kept = level < limit

@@ -157,14 +157,15 @@ class RateLimit:
     def pace(self, seen: Table, share: float, margin: float, same: float | None) -> float | None:
         """Forecast from the challenger's rate so far."""
         rate = clip(self._guess(seen))
-        return self._growth(rate, share) if rate < self.limit else None
+        return self.growth(rate, share) if rate < self.limit else None
 
     def decline(self, seen: Table, share: float) -> float:
         """Forecast from the challenger's rate so far."""
         rate = clip(self._guess(seen))
-        return self._growth(rate, share) if rate > self.limit else 0.0
+        return self.growth(rate, share) if rate > self.limit else 0.0
 
-    def _growth(self, rate: float, share: float) -> float:
+    def growth(self, rate: float, share: float) -> float:
+        """Return the evidence per outcome of both arms, in nats, when *rate* is true."""
         return share * (rate * log(rate / self.limit) + (1 - rate) * log((1 - rate) / (1 - self.limit)))
 
     def _guess(self, seen: Table) -> float:
@@ -205,14 +206,15 @@ class MeanLimit:
     def pace(self, seen: Moments, share: float, margin: float, same: float | None) -> float | None:
         """Forecast from the challenger's mean and variance so far."""
         mean, variance = self._guess(seen)
-        return self._growth(mean, variance, share) if mean < self.limit else None
+        return self.growth(mean, variance, share) if mean < self.limit else None
 
     def decline(self, seen: Moments, share: float) -> float:
         """Forecast from the challenger's mean and variance so far."""
         mean, variance = self._guess(seen)
-        return self._growth(mean, variance, share) if mean > self.limit else 0.0
+        return self.growth(mean, variance, share) if mean > self.limit else 0.0
 
-    def _growth(self, mean: float, variance: float, share: float) -> float:
+    def growth(self, mean: float, variance: float, share: float) -> float:
+        """Return the evidence per number of both arms, in nats, when *mean* and *variance* are true (second order)."""
         gap = self.limit - mean
         return share * gap * gap / (2 * (variance + gap * gap))
 

@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import ceil, exp, log
+from math import ceil, log
 from typing import Any, assert_never
 
 import numpy as np
 
 from modelcd.domain import intervals
 from modelcd.domain.checks import Split, divided, quiet, refuse_impossible, splits_from, splits_plain, wrong_splits
-from modelcd.domain.eprocess import Table, log_sum
+from modelcd.domain.eprocess import Table, as_odds, log_sum
 from modelcd.domain.games import game
 from modelcd.domain.means import Moments
 from modelcd.domain.plain import from_plain, to_plain
@@ -42,8 +42,6 @@ MEMORY = 2000.0
 Any threshold that was settled before the block is valid.  One from the whole past would lie far off once both arms
 have become slower, and then nearly all requests are beyond it, whichever version answered.
 """
-
-Outcomes = Table | Moments
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def finding(judge: Judge, step: int | None = None, *, intervals: bool = False, n
     PASS when every guard is certified at that step's tolerance, the evidence against is far from its bar and all data
     checks are clean; FAIL when the evidence has reached the bar; ERROR when the evidence cannot be trusted, or when the
     champion breaks an absolute limit as well; else INCONCLUSIVE.  *now* (seconds of the blocks' clock) lets it notice
-    that blocks no longer come.  *intervals* of the excess cost some 20 ms a guard; a guard that fails always has one.
+    that blocks no longer come.  *intervals* of the excess cost some 40 ms a guard; a guard that fails always has one.
     """
     step = judge.step if step is None else step
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
@@ -174,8 +172,11 @@ def finding(judge: Judge, step: int | None = None, *, intervals: bool = False, n
     blamed = [failed and (part >= bar or part == max(parts)) for part in parts]
     findings = [_finding(judge, number, step, blamed[number], intervals) for number in range(len(parts))]
     findings += wrong_splits(judge.splits) + quiet(judge.busy, judge.at if now is None else now)
-    verdict, reason = conclude(findings, total, policy)
-    return Judgement(verdict, reason, tuple(findings), _odds(total), 1 / policy.alpha, _odds(max(judge.peak, total)))
+    # Without guards a data check that is clean, or quiet, certifies nothing.
+    told = findings if policy.guards else [found for found in findings if found.verdict is Verdict.ERROR]
+    verdict, reason = conclude(told, total, policy.alpha, "guard")
+    peak = as_odds(max(judge.peak, total))
+    return Judgement(verdict, reason, tuple(findings), as_odds(total), 1 / policy.alpha, peak)
 
 
 def _play(series: Series, guard: Guard, policy: Canary, block: Block) -> Series:
@@ -257,13 +258,13 @@ def _finding(judge: Judge, number: int, step: int, blamed: bool, with_intervals:
         **_counted(guard, series),
         **_tolerated(judge, guard, all_series, series, view),
         "interval": _interval(guard, series, policy.alpha) if with_intervals or blamed else None,
-        "odds": _odds(
+        "odds": as_odds(
             log_sum([s.evidence.log_odds for s in all_series]) - log(len(all_series)) - log(len(judge.guards))
         ),
         "bar": 1 / policy.alpha,
         "beyond_tolerance": any(_counts(s, view) for s in all_series),
         "certified": certified,
-        "certificate_odds": _odds(min(s.certificate(view).log_odds for s in all_series)),
+        "certificate_odds": as_odds(min(s.certificate(view).log_odds for s in all_series)),
         "certificate_bar": 1 / policy.beta,
         **_outlook(judge, guard, all_series, step),
     }
@@ -355,16 +356,12 @@ def _outlook(judge: Judge, guard: Guard, all_series: Sequence[Series], step: int
     return {"needs": most, "unlucky": round(UNLUCKY * most) if most is not None else None, "back": back}
 
 
-def _share(policy: Canary, step: int, seen: Outcomes) -> float:
+def _share(policy: Canary, step: int, seen: intervals.Outcomes) -> float:
     if step < len(policy.shares):
         return policy.shares[step] / 100
     if not seen.one_sided:
         return seen.challenger_n / (seen.challenger_n + seen.baseline_n)
     return 0.5
-
-
-def _odds(log_odds: float) -> float:
-    return exp(min(log_odds, 700.0))
 
 
 def _sparse(counts: Sequence[float]) -> dict[str, float]:

@@ -273,11 +273,8 @@ def _rolled_back(policy: Canary, traffic: Traffic, guard: Guard, worse: float, l
     late = UNLUCKY if luck > 1 else 1.0
     starts, exposed = [0.0], 0.0
     for step, share in enumerate(policy.shares):
-        view, start, shares = (
-            factors(policy).index(policy.tolerance_factor(step)),
-            starts[-1],
-            policy.shares[: step + 1],
-        )
+        view = factors(policy).index(policy.tolerance_factor(step))
+        start, shares = starts[-1], policy.shares[: step + 1]
         passed = start + policy.bake
         for test in tests:
             size = worse if test.guard == guard else test.identical

@@ -116,11 +116,10 @@ def recorded(stream: str, records: Iterable[Record]) -> Recorded:
             counted[version] = add(counted.get(version, Counters()), counters)
             known = judged.setdefault(version, {})
             for name, pair in told.items():
-                before = known.get(name, Labels())
-                known[name] = Labels(before.n + pair[arm].n, before.bad + pair[arm].bad)
+                known[name] = known.get(name, Labels()).plus(pair[arm])
             sums = numbers.setdefault(version, {})
             for name, new in _numbers(block, arm).items():
-                sums[name] = _plus(sums.get(name, Sums()), new)
+                sums[name] = sums.get(name, Sums()).plus(new)
     newest = [name for name, seen in glances.items() if any(glance.requests for glance in seen)][-NEWEST:]
     found = Recorded(endpoint, {name: tuple(glances[name]) for name in newest}, frozenset(labelled))
     if endpoint.champion is None:
@@ -157,7 +156,7 @@ def _numbers(block: Block, arm: int) -> dict[str, Sums]:
     told: dict[str, Sums] = {}
     for name, served in block.sums.items():
         for pair in served.values():
-            told[name] = _plus(told.get(name, Sums()), pair[arm])
+            told[name] = told.get(name, Sums()).plus(pair[arm])
     return told
 
 
@@ -165,10 +164,6 @@ def _moments(sums: Sums) -> tuple[float, float]:
     """Return mean and variance."""
     mean = sums.total / sums.n
     return mean, max(0.0, sums.squares / sums.n - mean * mean)
-
-
-def _plus(one: Sums, other: Sums) -> Sums:
-    return Sums(one.n + other.n, one.total + other.total, one.squares + other.squares)
 
 
 def _both(block: Block, told: Mapping[str, tuple[Labels, Labels]]) -> int:

@@ -60,6 +60,10 @@ class Labels:
     n: int = 0
     bad: int = 0
 
+    def plus(self, other: Labels) -> Labels:
+        """Add the labels of *other*."""
+        return Labels(self.n + other.n, self.bad + other.bad)
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -68,6 +72,10 @@ class Sums:
     n: int = 0
     total: float = 0.0
     squares: float = 0.0
+
+    def plus(self, other: Sums) -> Sums:
+        """Add the numbers of *other*."""
+        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
 
 
 @dataclass(frozen=True)

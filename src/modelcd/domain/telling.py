@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, log
+from math import log
 from typing import Any
 
+from modelcd.domain.eprocess import as_odds
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.verdict import Finding, Verdict
 
@@ -128,18 +129,21 @@ def about(count: int) -> int:
     return -(-count // unit) * unit
 
 
-def conclude(findings: Sequence[Finding], total: float, policy: Canary) -> tuple[Verdict, str]:
-    """Return the verdict of all *findings* and its reason; *total* is the logarithm of all evidence against."""
+def conclude(findings: Sequence[Finding], total: float, alpha: float, what: str) -> tuple[Verdict, str]:
+    """Return the verdict of all *findings* and its reason; *total* is the logarithm of all evidence against.
+
+    *what* is what the findings are of: a guard, or a check.  No findings at all pass nothing.
+    """
     for verdict in (Verdict.FAIL, Verdict.ERROR):
         reasons = [finding.reason for finding in findings if finding.verdict is verdict]
         if reasons:
             return verdict, "; ".join(reasons)
-    if not policy.guards:
-        return Verdict.INCONCLUSIVE, "no guard watches this release, so nothing can be certified"
+    if not findings:
+        return Verdict.INCONCLUSIVE, f"no {what} watches this release, so nothing can be certified"
     open_ones = [finding.reason for finding in findings if finding.verdict is not Verdict.PASS]
     if open_ones:
         return Verdict.INCONCLUSIVE, "; ".join(open_ones)
-    if total >= log(0.1 / policy.alpha):
-        odds = ratio(exp(total))
-        return Verdict.INCONCLUSIVE, f"every guard is certified, but evidence of {odds} speaks against it: watching on"
+    if total >= log(0.1 / alpha):
+        odds = ratio(as_odds(total))
+        return Verdict.INCONCLUSIVE, f"every {what} is certified, but evidence of {odds} speaks against it: watching on"
     return Verdict.PASS, "; ".join(finding.reason for finding in findings)

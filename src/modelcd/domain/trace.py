@@ -198,7 +198,9 @@ class _Run:
         body, release, step = record.entry.body, self.release, self._step(record)
         if body["block"] is not None:
             self.judge = update(self.judge, block_from(body["block"]))
-        numbers = any(told["evidence"].get("interval") for told in body["judgement"].get("findings", ()))
+        recorded = body["judgement"]
+        numbers = any(told["evidence"].get("interval") for told in recorded.get("findings", ()))
+        numbers = numbers and recorded.get("verdict") != Verdict.FAIL  # there only what failed has an interval
         if self.said is None or body["block"] is not None or step != self.judged_step or numbers:
             self.said, self.judged_step = finding(self.judge, step, intervals=numbers), step
         strangers = {int(v): (n[0], n[1]) for v, n in body.get("strangers", {}).items()}

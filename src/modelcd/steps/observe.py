@@ -178,7 +178,8 @@ def _record_look(env: Environment, watch: Watch, actor: str, block: Block | None
     after = judging.update(watch.judge, block) if block is not None else watch.judge
     strange = strange_finding(read.strangers, release.champion, release.version)
     judgement = watch.judgement(after, release.step)
-    if judgement.verdict.value != release.judgement.get("verdict"):
+    # What failed has its intervals already, and users wait for the way back.
+    if judgement.verdict is not Verdict.FAIL and judgement.verdict.value != release.judgement.get("verdict"):
         judgement = judging.finding(after, release.step, intervals=True)
     judgement = doubted(judgement, strange)
     body = {

@@ -20,18 +20,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil, exp, inf, log
+from math import ceil, inf, log
 from typing import Any, NamedTuple
 
-from modelcd.domain.eprocess import log_sum
+from modelcd.domain.eprocess import as_odds, log_sum
 from modelcd.domain.judge import Judgement
 from modelcd.domain.plain import from_plain, to_plain
+from modelcd.domain.series import UNLUCKY
 from modelcd.domain.shadow.means import (
     BOUNDED,
     NOTHING,
     RATE,
     SIGNED,
-    UNLUCKY,
     Span,
     Sums,
     Tally,
@@ -42,7 +42,7 @@ from modelcd.domain.shadow.means import (
 )
 from modelcd.domain.shadow.pairs import OTHER, SELECTIONS, Batch, Pairing, Reading, differing, kinds, read, selection
 from modelcd.domain.shadow.telling import said, seen, seen_parts
-from modelcd.domain.telling import ratio
+from modelcd.domain.telling import conclude
 from modelcd.domain.verdict import Finding, Verdict
 
 USUAL_N = 50
@@ -240,7 +240,7 @@ def finding(state: Paired) -> Judgement:
         findings.append(_finding(state, numbers, shares, blamed))
     findings += _untrusted(state)
     verdict, reason = _conclude(state, findings, total)
-    return Judgement(verdict, reason, tuple(findings), _odds(total), 1 / policy.alpha)
+    return Judgement(verdict, reason, tuple(findings), as_odds(total), 1 / policy.alpha)
 
 
 def evidence(state: Paired) -> tuple[list[float], list[float]]:
@@ -302,14 +302,14 @@ def _told(state: Paired, number: int, share: float, *, blamed: bool) -> dict[str
         "excess": unit * seen.mean if seen.n else None,
         "since": {"n": since.n, "excess": unit * since.mean},
         "interval": (unit * limits[0], unit * limits[1]) if limits else None,
-        "odds": _odds(share) if decides else None,
+        "odds": as_odds(share) if decides else None,
         "bar": 1 / policy.alpha,
         "part": part.name,
         "required": part.required,
         "blamed": blamed,
         "decides": decides,
         "certified": all(state.granted[number]),
-        "certificate_odds": _odds(min(part.certificates(tally))) if decides else None,
+        "certificate_odds": as_odds(min(part.certificates(tally))) if decides else None,
         "certificate_bar": 1 / policy.beta,
         "needs": more,
         "unlucky": more if more is None else ceil(UNLUCKY * more),
@@ -385,7 +385,7 @@ def _together(part: Part, told: Sequence[Mapping[str, Any]], share: float) -> di
         "n": labels,
         "excess": max((one["excess"] for one in told if one["n"]), key=abs if part.both else float, default=None),
         "interval": None,
-        "odds": _odds(share) if part.tolerance is not None else None,
+        "odds": as_odds(share) if part.tolerance is not None else None,
         "blamed": any(one["blamed"] for one in told),
         "certified": all(one["certified"] for one in required),
         "certificate_odds": min((one["certificate_odds"] for one in required), key=lambda odds: odds or 0.0),
@@ -418,31 +418,18 @@ def _untrusted(state: Paired) -> list[Finding]:
             "count labels only after a delay that is the same for all, or label a random part"
         )
         counts = {"served": [round(k) for k in served], "labelled": [round(k) for k in labelled]}
-        evidence = {"check": True, "odds": _odds(odds), **counts}
+        evidence = {"check": True, "odds": as_odds(odds), **counts}
         found.append(Finding("labels", Verdict.ERROR, reason, evidence))
     return found
 
 
-def _odds(log_odds: float) -> float:
-    return exp(min(log_odds, 700.0))
-
-
 def _conclude(state: Paired, findings: Sequence[Finding], total: float) -> tuple[Verdict, str]:
     policy = state.policy
-    for verdict in (Verdict.FAIL, Verdict.ERROR):
-        reasons = [found.reason for found in findings if found.verdict is verdict]
-        if reasons:
-            return verdict, "; ".join(reasons)
-    deciding = [found for found in findings if found.evidence.get("decides")]
+    # What was seen without a tolerance is reported and decides nothing.
+    deciding = [found for found in findings if found.evidence.get("decides") or found.verdict is Verdict.ERROR]
     if not deciding:
         return Verdict.INCONCLUSIVE, "no tolerance was asked for: what is seen is reported and decides nothing"
-    open_ones = [found.reason for found in deciding if found.verdict is not Verdict.PASS]
-    if open_ones:
-        return Verdict.INCONCLUSIVE, "; ".join(open_ones)
-    if total >= log(0.1 / policy.alpha):
-        odds = ratio(_odds(total))
-        return Verdict.INCONCLUSIVE, f"every check is certified, but evidence of {odds} speaks against it: watching on"
-    reasons = [found.reason for found in deciding]
-    if policy.success is None:
-        reasons.append("labels were not asked for, so this says how alike the versions are, not that either is right")
-    return Verdict.PASS, "; ".join(reasons)
+    verdict, reason = conclude(deciding, total, policy.alpha, "check")
+    if verdict is Verdict.PASS and policy.success is None:
+        reason += "; labels were not asked for, so this says how alike the versions are, not that either is right"
+    return verdict, reason

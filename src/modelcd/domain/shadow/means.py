@@ -40,9 +40,6 @@ PACE = 500
 REGRET = 1.5
 """How far, in nats, the average of the bets is usually behind the best of them."""
 
-UNLUCKY = 2.5
-"""Nine of ten need at most so many times the median (judge, 4.6)."""
-
 
 class Sums(NamedTuple):
     """How many values there were, their sum, and the sum of their squares."""
@@ -226,12 +223,6 @@ def _number(seen: Sums) -> int:
 def _idle(number: int) -> float:
     """Return the money that is left for the starts after *number*; what it falls by is the stake of a start."""
     return (1 - AT_ONCE) / sqrt(1 + number)
-
-
-def log_total(logs: Floats) -> float:
-    """Return the logarithm of the sum of exponentials of an array."""
-    top = float(logs.max())
-    return top + log(float(np.exp(logs - top).sum()))
 
 
 def log_mean(logs: Sequence[float]) -> float:

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from modelcd.domain.shadow.means import NOTHING, Floats, Sums, log_total, summed
+from modelcd.domain.eprocess import log_sum
+from modelcd.domain.shadow.means import NOTHING, Floats, Sums, summed
 
 MOST_SLICES = 16
 """Values of the slicing column that are judged each by itself; the state stays small."""
@@ -305,6 +306,6 @@ def _gains(some: float, others: float, some_drawn: float, others_drawn: float) -
     steps = np.log((some - k) * (drawn - k) / ((k + 1) * (others - drawn + k + 1)))
     chances = np.concatenate([[0.0], np.cumsum(steps)])
     counts = np.arange(least, most + 1)
-    weighted = [log_total(chances + odds * counts) - log_total(chances) for odds in SELECTIONS]
+    weighted = [log_sum((chances + odds * counts).tolist()) - log_sum(chances.tolist()) for odds in SELECTIONS]
     gains: Floats = SELECTIONS * some_drawn - np.array(weighted)
     return gains
