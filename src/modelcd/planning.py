@@ -86,8 +86,10 @@ def planned(
     traffic, sources = _met(policy, known, given)
     if lacking := missing(policy, traffic):
         names = list(dict.fromkeys(name.split()[0] for name in lacking))
+        guards = [name.removeprefix("wrong ") for name in lacking if name.startswith("wrong ")]
+        words = {**WORDS, "wrong": f"{WORDS['wrong']} by {_listed(guards)}" if guards else ""}
         raise UsageError(
-            f"nothing was recorded that says {_listed([WORDS[name] for name in names])}",
+            f"nothing was recorded that says {_listed([words[name] for name in names])}",
             help=f"give {_listed([OPTIONS[name] for name in names])}",
         )
     forecast, found = plan(policy, traffic), {}

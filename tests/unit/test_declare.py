@@ -14,7 +14,7 @@ import pytest
 import modelcd
 from modelcd import Acceptance, Dataset, Gate, Model, guard
 from modelcd.errors import ProjectError
-from modelcd.project.loading import load
+from modelcd.project.loading import load, location
 
 DATA = Dataset("data/*.csv", target="y", time="t")
 
@@ -248,3 +248,17 @@ def test_a_mistake_in_an_imported_file_is_told_of_that_file(
 def test_a_folder_without_pipeline_says_so(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=r"there is no pipeline\.py"):
         load(tmp_path)
+
+
+def test_a_library_in_an_environment_inside_the_project_is_not_named_as_the_project_s(tmp_path: Path) -> None:
+    library = tmp_path / ".venv" / "lib" / "site-packages" / "library.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("def refuse():\n    raise ValueError('no')\n")
+    pipeline = tmp_path / "pipeline.py"
+    names: dict[str, Any] = {}
+    exec(compile(library.read_text(), str(library), "exec"), names)
+
+    with pytest.raises(ValueError, match="no") as raised:
+        exec(compile("\nrefuse()\n", str(pipeline), "exec"), names)
+
+    assert location(raised.value, tmp_path) == "pipeline.py, line 2"

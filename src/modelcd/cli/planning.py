@@ -118,7 +118,7 @@ def _chosen(found: dict[str, Any]) -> list[str]:
     instead = f" instead of {_time(before['seconds'][0])} with {_tuple(before['shares'])}" if before["shares"] else ""
     return [
         f"Canary(shares={_tuple(chosen['shares'])}, …)",
-        f"These conclude soonest: about {_time(found['plan']['seconds'][0])}{instead}.  A bad version gets"
+        f"These conclude soonest: {_around(found['plan']['seconds'][:1] * 2)}{instead}.  A bad version gets"
         f" {_number(chosen['exposed'])} requests if unlucky, {bound} at most ({of}).",
     ]
 
@@ -150,7 +150,7 @@ def _totals(plan: dict[str, Any], bake: float) -> list[str]:
         " step's budget is long enough to roll back, in half of all cases and in nine of ten; what is tolerated stays.",
         *([f"Each step is watched for at least {_time(bake)}."] if bake else []),
         "",
-        f"To 100 %: about {_pair(plan['seconds'], _time)} and {_pair(plan['requests'], _number)} requests,"
+        f"To 100 %: {_around(plan['seconds'])} and {_pair(plan['requests'], _number)} requests,"
         f" {_pair(plan['exposed'], _number)} of them to the new version.",
     ]
     for bad in plan["regressions"]:
@@ -159,7 +159,7 @@ def _totals(plan: dict[str, Any], bake: float) -> list[str]:
             lines.append(f"Worse by {size} on {bad['guard']}: a step's budget ends before it is rolled back.")
         else:
             lines.append(
-                f"Worse by {size} on {bad['guard']}: rolled back after about {_pair(bad['seconds'], _time)} and"
+                f"Worse by {size} on {bad['guard']}: rolled back after {_around(bad['seconds'])} and"
                 f" {_pair(bad['exposed'], _number)} requests to it."
             )
     if plan["unplanned"]:
@@ -204,6 +204,12 @@ def _remedy(guard: str, what: str, values: list[float]) -> str:
 def _pair(amount: list[float | None], say: Any) -> str:
     median, unlucky = (say(part) for part in amount)
     return median if median == unlucky else f"{median} ({unlucky})"
+
+
+def _around(seconds: list[float | None]) -> str:
+    """Say about how long, in the median and the unlucky case; less than a second is no "about"."""
+    said = _pair(seconds, _time)
+    return said if said.startswith("under") else f"about {said}"
 
 
 def _size(size: float | None, measure: str) -> str:

@@ -114,9 +114,14 @@ def calling(what: str, project: Path) -> Iterator[None]:
 
 def location(error: BaseException, project: Path) -> str:
     """Return `file, line N` of the innermost of the project's lines that *error* passed; empty without one."""
-    root = str(project) + "/"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(root)]
+    frames = _own(error, project)
     return f"{_name(frames[-1].filename, project)}, line {frames[-1].lineno}" if frames else ""
+
+
+def _own(error: BaseException, project: Path) -> list[traceback.FrameSummary]:
+    """Return the project's own lines that *error* passed; an environment inside its folder is not the project's."""
+    root, passed = f"{project}/", traceback.extract_tb(error.__traceback__)
+    return [f for f in passed if f.filename.startswith(root) and "site-packages" not in Path(f.filename).parts]
 
 
 def _at(error: BaseException, project: Path, file: str) -> str:
@@ -130,8 +135,7 @@ def _name(filename: str, project: Path) -> str:
 
 def _context(error: BaseException, project: Path) -> str:
     """Return the project's own lines that *error* passed; how Python and modelcd read them helps nobody."""
-    root = str(project) + "/"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(root)]
+    frames = _own(error, project)
     if not frames:
         return ""
     if len(frames) == 1:

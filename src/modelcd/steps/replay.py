@@ -108,6 +108,8 @@ class Run:
 def refuse_unfit(policy: Canary, recorded: Canary) -> None:
     """Raise `UsageError` for a policy that cannot be replayed on what was recorded."""
     if why := unfit(policy, recorded):
+        if policy.unit is not recorded.unit:
+            raise UsageError(why, help="leave unit out of the policy")
         judged = [g.name for g in recorded.guards if g.kind in FROM_LABELS]
         named = f"judge labels by the very guards of that release ({', '.join(judged)}), or " if judged else ""
         raise UsageError(why, help=f"{named}leave it out of the policy")
