@@ -90,7 +90,8 @@ class Guard:
     e.g. ((0.5, 1.25), (0.99, 1.5)), and `grace` is how many seconds slower is tolerated whatever the ratio: a version
     with a small share has colder caches, and that is a large part of a few milliseconds.  `higher_is_better` is the
     direction of success and metric.  With a `limit` (an SLO) nothing is compared: a rate, a mean, or for latency the
-    seconds that the `quantile` may reach.
+    seconds that the `quantile` may reach.  `label` is the kind of label that its function takes ("bool",
+    "list[float]"), `classes` those that there are; see `modelcd.domain.labels`.
     """
 
     name: str
@@ -104,6 +105,8 @@ class Guard:
     high: float = 1.0
     limit: float | None = None
     quantile: float = 0.99
+    label: str = ""
+    classes: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if self.limit is not None:

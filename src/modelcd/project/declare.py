@@ -114,20 +114,40 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
         return Guard(name="latency", kind=GuardKind.LATENCY, ratios=given_or_usual, grace=grace)
 
     @staticmethod
-    def success(function: Callable[[Any, Any], bool], margin: float = 0.03, *, name: str = "success") -> Guard:
-        """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true."""
-        return guard.outcome(function, margin, name=name)
+    def success(
+        function: Callable[[Any, Any], bool], margin: float = 0.03, *, name: str = "success", label: Any = None
+    ) -> Guard:
+        """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true.
+
+        *label* is what a label is, and what comes otherwise is refused: `bool`, `int`, `float`, `str`, `dict`,
+        `list[float]`, or the classes, `label=("cat", "dog")`.  Without it a label is a truth value, a number or a text.
+        """
+        return guard.outcome(function, margin, name=name, label=label)
 
     @staticmethod
     def outcome(
-        function: Callable[[Any, Any], bool], margin: float = 0.03, *, name: str, higher_is_better: bool = True
+        function: Callable[[Any, Any], bool],
+        margin: float = 0.03,
+        *,
+        name: str,
+        higher_is_better: bool = True,
+        label: Any = None,
     ) -> Guard:
         """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true, or more of them.
 
-        With `higher_is_better=False` true is bad: a complaint, a refund.
+        With `higher_is_better=False` true is bad: a complaint, a refund.  *label* is as in `guard.success`.
         """
         _checked_function(name, function, "bool", "def correct(score, label): return (score >= 0.5) == label")
-        return Guard(name, GuardKind.SUCCESS, margin, function=function, higher_is_better=higher_is_better)
+        kind, classes = _label(name, label)
+        return Guard(
+            name,
+            GuardKind.SUCCESS,
+            margin,
+            function=function,
+            higher_is_better=higher_is_better,
+            label=kind,
+            classes=classes,
+        )
 
     @staticmethod
     def metric(
@@ -138,12 +158,15 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
         low: float = 0.0,
         high: float = 1.0,
         higher_is_better: bool = True,
+        label: Any = None,
     ) -> Guard:
         """Tolerate a mean of `function(score, label)` that is worse by at most *margin*, in the metric's own unit.
 
         The function returns a number from *low* to *high*; the narrower they are, the fewer labels it takes.
+        *label* is as in `guard.success`.
         """
         _checked_function(name, function, "float", "def earned(score, label): return min(label, 100.0)")
+        kind, classes = _label(name, label)
         return Guard(
             name,
             GuardKind.METRIC,
@@ -152,7 +175,20 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
             higher_is_better=higher_is_better,
             low=float(low),
             high=float(high),
+            label=kind,
+            classes=classes,
         )
+
+
+def _label(name: str, given: Any) -> tuple[str, tuple[Any, ...]]:
+    # Looked up late: most of what is imported with it, `import modelcd` should not wait for.
+    from modelcd.domain.labels import declared
+
+    try:
+        return declared(given)
+    except ValueError as error:
+        what, _, how = str(error).partition(": ")
+        raise ProjectError(f"guard {name!r}: {what}", help=how or "label=('cat', 'dog')") from error
 
 
 def _checked_function(name: str, function: Any, returns: str, example: str) -> None:
