@@ -11,12 +11,10 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
 from modelcd.adapters.detached import Detached
@@ -92,6 +90,8 @@ class Services:
 
     def down(self) -> list[str]:
         """End every service and return the names of those that ran; nobody but `up` starts one again."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with self._changing():
             self._ended.touch()
         names = (*EVERYTHING, *ON_DEMAND)
@@ -145,6 +145,8 @@ class Services:
             return self.alive(name)
         if not self._detached(name).listens(self.workspace.ports[name]):
             return False
+        import httpx  # only where somebody is asked: `status` looks at processes alone
+
         try:
             # Plain HTTP on the loopback: loading certificates would cost more than the question.
             return httpx.get(url, timeout=2.0, verify=False, trust_env=False).status_code < 400

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from modelcd.adapters.detached import Detached
 from modelcd.adapters.memory import MemoryRuntime, MemoryScoring
 from modelcd.adapters.processes import ProcessRuntime, serving_command
 from modelcd.artifact import Manifest, write_manifest
@@ -260,6 +262,25 @@ def test_a_server_that_drains_is_given_time(make: Make, tmp_path: Path) -> None:
     assert drained.exists()
 
 
+def test_a_server_whose_end_nobody_took_note_of_is_not_waited_for(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from modelcd.adapters.detached import Detached\n"
+        "place = Path(sys.argv[1]); sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "Detached(place / 'pid.json', place / 'log').start(sleep, env={}, cwd=place); print('up', flush=True)\n"
+        "time.sleep(600)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert starter.stdout is not None and starter.stdout.readline() == b"up\n"
+    stopping = threading.Thread(target=Detached(tmp_path / "pid.json", tmp_path / "log").stop, args=(60.0,))
+    stopping.start()
+    try:
+        until(lambda: not stopping.is_alive())
+    finally:
+        starter.kill()
+        starter.communicate()
+        stopping.join()
+
+
 def test_a_server_that_does_not_end_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelcd.adapters.processes.GRACE", 0.1)
     runtime = make("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)")
@@ -351,6 +372,27 @@ def test_a_unit_whose_toolchain_has_changed_is_refused_with_a_way_out(tmp_path: 
     with pytest.raises(RuntimeFailure, match=r"another toolchain: psutil 0\.0\.1, here") as refused:
         serving_command(unit)
     assert "pip install 'psutil==0.0.1'" in refused.value.help
+
+
+def test_our_own_interpreter_is_not_started_once_more_to_be_asked(tmp_path: Path) -> None:
+    built_with(tmp_path, psutil=version("psutil"))
+    code = (
+        "import sys; from pathlib import Path; from modelcd.ports import Unit\n"
+        "from modelcd.adapters.processes import serving_command\n"
+        "sys.addaudithook(lambda event, _: print(event) if event == 'subprocess.Popen' else None)\n"
+        "serving_command(Unit('a/b', 'b', 1, 'sha256:1', Path(sys.argv[1]), interpreter=sys.executable))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+
+    assert ended.stdout == ""
+
+
+def test_an_artifact_that_cannot_be_read_is_not_served(tmp_path: Path) -> None:
+    unit = built_with(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+
+    with pytest.raises(RuntimeFailure, match="cannot run version 1 of flights"):
+        serving_command(unit)
 
 
 def test_an_interpreter_that_is_gone_is_a_failure(tmp_path: Path) -> None:

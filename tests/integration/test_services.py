@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from modelcd.adapters.processes import ProcessRuntime
+from modelcd.control import Control
 from modelcd.environments.services import Services
 from modelcd.ports import Unit
 from modelcd.testing.traffic import free_port
@@ -38,3 +40,38 @@ def test_a_gateway_starts_without_what_it_was_told_of_models_that_are_gone(servi
 
     assert [path.name for path in endpoints.iterdir()] == ["living.yml"]
     runtime.stop(living.id)
+
+
+TOGETHER = """
+import signal, sys, time
+from pathlib import Path
+me, other = Path(sys.argv[1]), Path(sys.argv[2])
+def told(*_):
+    me.with_suffix(".told").touch()
+    while not other.with_suffix(".told").exists():
+        time.sleep(0.01)
+    me.with_suffix(".ended").touch()
+    raise SystemExit
+signal.signal(signal.SIGTERM, told)
+me.touch()
+time.sleep(600)
+"""
+"""A server that ends once the other one was told to end, too."""
+
+
+def test_models_are_ended_side_by_side(services: Services) -> None:
+    place = services.workspace.path / "places"
+    place.mkdir(parents=True)
+    names = {"a": "b", "b": "a"}
+    for me, other in names.items():
+        command = [sys.executable, "-c", TOGETHER, str(place / me), str(place / other)]
+        ProcessRuntime(place, lambda _, command=command: command).start(Unit(f"staging/{me}", me, 1, "sha256:1", place))
+    deadline = time.monotonic() + 20
+    while not all((place / name).exists() for name in names):
+        assert time.monotonic() < deadline, "they did not start"
+        time.sleep(0.01)
+
+    ended = Control(services.workspace).down()
+
+    assert sorted(ended) == ["staging/a@1", "staging/b@1"]
+    assert all((place / f"{name}.ended").exists() for name in names)

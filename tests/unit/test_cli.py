@@ -56,15 +56,24 @@ def test_every_command_is_summed_up_and_is_where_it_is_said_to_be(name: str) -> 
     assert SUMMARIES[name].endswith(".")
 
 
-def test_help_and_status_import_nothing_heavy(workspace: Path) -> None:
-    for arguments in (["--help"], ["status"]):
-        program = (
-            "import sys\nfrom modelcd.cli.app import run\n"
-            f"try: run({arguments!r})\nexcept SystemExit: pass\n"
-            "print(*(name for name in ('pandas', 'mlflow', 'prefect', 'sklearn', 'fastapi') if name in sys.modules))"
-        )
-        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-        assert ended.stdout.splitlines()[-1] == ""
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("run(['--help'])", id="help"),
+        pytest.param("run(['status'])", id="status"),
+        pytest.param("control = connect(); control.status(); control.full(); control.asleep()", id="what serves"),
+    ],
+)
+def test_help_and_status_import_nothing_heavy(workspace: Path, what: str) -> None:
+    heavy = ("numpy", "pandas", "mlflow", "prefect", "sklearn", "fastapi", "httpx")
+    program = (
+        "import sys\nfrom modelcd.cli.app import run\nfrom modelcd.control import connect\n"
+        f"try: {what}\nexcept SystemExit: pass\n"
+        f"print(*(name for name in {heavy} if name in sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+
+    assert ended.stdout.splitlines()[-1] == ""
 
 
 @pytest.mark.parametrize(

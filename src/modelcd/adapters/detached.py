@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,10 @@ class Detached:
         if process is not None:
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 process.terminate()
-                with contextlib.suppress(psutil.TimeoutExpired):
-                    process.wait(grace)
+                _await_end(process, grace)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(psutil.Error):
-                process.wait(1.0)
+            _await_end(process, 1.0)
         self._reap()
         self.record.unlink(missing_ok=True)
 
@@ -111,6 +110,17 @@ class Detached:
         for pid, child in list(_children.items()):
             if child.poll() is not None:
                 _children.pop(pid, None)  # another thread may reap, too
+
+
+def _await_end(process: psutil.Process, patience: float) -> None:
+    """Wait until *process* has ended, for *patience* seconds at most.
+
+    Not psutil's `wait`: that one waits until whoever started the process has taken note of its end, which may be late.
+    """
+    deadline = time.monotonic() + patience
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def _started(process: psutil.Process) -> float:

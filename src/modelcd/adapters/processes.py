@@ -27,7 +27,8 @@ import psutil
 from modelcd.adapters.detached import Detached
 from modelcd.adapters.environment import without_ours
 from modelcd.adapters.locks import held
-from modelcd.errors import RuntimeFailure
+from modelcd.artifact import read_manifest, toolchain_changes
+from modelcd.errors import ConfigurationError, RuntimeFailure
 from modelcd.ports import Instance, Still, Unit, always
 
 TOKEN = "MODELCD_INSTANCE"
@@ -58,9 +59,11 @@ def serving_command(unit: Unit) -> list[str]:
 def _toolchain_changes(interpreter: str, unit: Unit) -> list[str]:
     command = [interpreter, "-m", "modelcd.artifact", str(unit.artifact)]
     try:
+        if interpreter == sys.executable:  # this very Python: starting it once more would only cost time
+            return toolchain_changes(read_manifest(unit.artifact))
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_WAIT, check=True)
         return [str(change) for change in json.loads(asked.stdout)]
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError, ConfigurationError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()
         raise RuntimeFailure(
             f"{interpreter} cannot run version {unit.version} of {unit.model}: {said[-1] if said else error}",

@@ -22,8 +22,6 @@ from itertools import accumulate
 from math import ceil, log
 from typing import Any, assert_never
 
-import numpy as np
-
 from modelcd.domain import intervals
 from modelcd.domain.checks import Split, divided, quiet, refuse_impossible, splits_from, splits_plain, wrong_splits
 from modelcd.domain.eprocess import Table, as_odds, log_sum
@@ -215,7 +213,7 @@ def _scaled(guard: Guard, sums: Sums) -> tuple[float, float, float]:
 
 def _of_late(before: Sequence[float], new: Sequence[int]) -> tuple[float, ...]:
     keep = max(0.0, 1 - sum(new) / MEMORY)
-    return tuple((keep * np.asarray(before) + np.asarray(new)).round(3).tolist())
+    return tuple(round((keep * old + one) * 1000) / 1000 for old, one in zip(before, new, strict=True))
 
 
 def _view(policy: Canary, step: int) -> int:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import httpx
+from typing import TYPE_CHECKING
 
 from modelcd.errors import CannotTell
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @contextmanager
 def opened(error: type[CannotTell], base: str, timeout: float = 5.0) -> Iterator[httpx.Client]:
     """Yield a client for *base* and translate what goes wrong into *error*; *timeout* is seconds per request."""
+    import httpx  # by whoever asks; who only wants to know whether the gateway lives does without
+
     try:
         with httpx.Client(
             base_url=base, timeout=timeout, verify=False, trust_env=False, headers={"accept-encoding": "identity"}

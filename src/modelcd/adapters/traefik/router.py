@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from modelcd.adapters.traefik.admin import opened
 from modelcd.adapters.traefik.configuration import (
     ABILITIES,
@@ -88,13 +86,15 @@ class TraefikRouter:
             time.sleep(_POLL)
 
     def _wait_for_answers(self, endpoint: str, revision: str, until: float) -> None:
+        from httpx import TransportError
+
         hits, seen = 0, "nothing"
         with opened(RouterError, self._gateway.url, timeout=2.0) as client:
             while hits < _HITS:
                 try:
                     # Any status will do: going back to a healthy version must not wait for a sick one.
                     seen = client.get(f"/{endpoint}/readyz").headers.get(ROUTING_HEADER, "no routing")
-                except httpx.TransportError as error:
+                except TransportError as error:
                     seen = repr(error)
                 hits = hits + 1 if seen == revision else 0
                 if not hits and time.monotonic() > until:
