@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ import pandas as pd
 import psutil
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from served import Server, start
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -101,60 +102,6 @@ def fail():
     raise RuntimeError("the weights are gone")
 '''
 ROUTED = {"x-modelcd-routing": "r1"}
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that was started, with the file its log goes to."""
-
-    process: subprocess.Popen[bytes]
-    address: str
-    output: Path
-
-    def log(self) -> list[dict[str, Any]]:
-        """Return what the server logged."""
-        return [json.loads(line) for line in self.output.read_text().splitlines()]
-
-    def get(self, path: str) -> httpx.Response:
-        """Ask for *path*."""
-        return httpx.get(self.address + path)
-
-    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        """Send *body*, as JSON unless it is bytes."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return httpx.post(self.address + path, content=content, headers=dict(headers or {}), timeout=10)
-
-    def status(self) -> int:
-        """Return the status of the readiness probe; 0 when nothing answers."""
-        try:
-            return self.get("/readyz").status_code
-        except httpx.TransportError:
-            return 0
-
-    def ready(self) -> Server:
-        """Wait until the server is ready."""
-        status = eventually(self.status, 200, deadline=60)
-        assert status == 200, self.output.read_text()
-        return self
-
-    def end(self) -> int:
-        """Tell the server to end; return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(12)
-
-
-def start(folder: Path, scratch: Path, cwd: Path | None = None, **environment: str) -> Server:
-    """Start the server of *folder* on a free port, as `echo` version 7."""
-    port = free_port()
-    identity = {"PORT": str(port), "MODELCD_MODEL": "echo", "MODELCD_VERSION": "7", "MODELCD_DRAIN": "0.2"}
-    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    output = scratch / f"{port}.log"
-    with output.open("wb") as stream:
-        command = [sys.executable, "-m", "modelcd.serving", str(folder)]
-        process = subprocess.Popen(
-            command, env=inherited | identity | environment, cwd=cwd, stdout=stream, stderr=stream
-        )
-    return Server(process, f"http://127.0.0.1:{port}", output)
 
 
 @pytest.fixture(scope="module")
@@ -380,9 +327,74 @@ def test_what_is_not_here_says_so(server: Server, method: str, path: str, status
     assert response.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/ping", "/v2/health/live", "/v2/health/ready", "/v2/models/echo/ready"])
-def test_every_protocol_has_its_probes(server: Server, path: str) -> None:
-    assert server.get(path).status_code == 200
+GETS = (
+    *("/readyz", "/healthz", "/metrics", "/ping", "/health", "/version", "/v2", "/v2/health/live", "/v2/health/ready"),
+    *("/v2/models/echo", "/v2/models/echo/ready", "/v2/models/echo/versions/7", "/v2/models/echo/versions/7/ready"),
+)
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_head_is_answered_as_get_without_the_body(server: Server, path: str) -> None:
+    get, head = server.get(path), httpx.head(server.address + path)
+
+    assert (get.status_code, head.status_code, head.content) == (200, 200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/readyz", "GET, HEAD"), ("/predict", "POST")])
+def test_other_methods_are_told_which_are_allowed(server: Server, path: str, allowed: str) -> None:
+    response = httpx.options(server.address + path)
+
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
+def test_a_compressed_body_is_answered(server: Server) -> None:
+    body = gzip.compress(b'{"rows": [{"x": 3.0}]}')
+
+    assert server.post("/predict", body, {"content-encoding": "gzip"}).json()["scores"] == [3.0]
+
+
+@pytest.mark.parametrize("size", [10_000_000, 80_000_000])
+def test_a_bomb_is_refused_and_the_server_goes_on(server: Server, size: int) -> None:
+    bomb = gzip.compress(b" " * size)
+    response = server.post("/predict", bomb, {"content-encoding": "gzip"})
+
+    assert (response.status_code, "longer than 100000 bytes" in response.json()["error"]) == (413, True)
+    assert server.status() == 200
+
+
+def test_an_encoding_or_a_type_that_is_not_read_is_refused_by_name(server: Server) -> None:
+    for header, value, works in (("content-encoding", "br", "gzip"), ("content-type", "text/plain", "json")):
+        response = server.post("/predict", {"rows": [{"x": 3.0}]}, {header: value})
+
+        assert (response.status_code, works in response.json()["error"]) == (415, True)
+
+
+def test_a_client_that_waits_to_be_told_to_continue_is_told(server: Server) -> None:
+    host, port = server.address.removeprefix("http://").split(":")
+    body = b'{"rows": [{"x": 3.0}]}'
+    head = f"POST /predict HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        assert b'"scores":[3.0]' in connection.recv(1000)
+
+
+def test_missing_values_are_null_and_nan_is_told_so(server: Server) -> None:
+    response = server.post("/predict", b'{"rows": [{"x": NaN}]}')
+
+    assert (response.status_code, "send null" in response.json()["error"]) == (400, True)
+
+
+def test_mlflow_and_open_inference_say_who_they_are_as_their_servers_do(server: Server) -> None:
+    assert server.get("/ping").text == server.get("/health").text == "\n"
+    assert server.get("/version").text == metadata.version("mlflow")
+    assert server.get("/v2").json() == {
+        "name": "modelcd",
+        "version": metadata.version("modelcd"),
+        "extensions": ["binary_tensor_data"],
+    }
 
 
 @pytest.mark.parametrize("path", ["/v2/models/echo/infer", "/v2/models/echo/versions/7/infer"])
@@ -392,6 +404,14 @@ def test_the_open_inference_protocol_is_spoken(server: Server, path: str) -> Non
 
     assert response["outputs"] == [{"name": "scores", "shape": [2], "datatype": "FP64", "data": [3.0, 4.0]}]
     assert (response["model_name"], response["model_version"]) == ("echo", "7")
+
+
+def test_the_prediction_id_is_ours_whatever_the_requests_own_id(server: Server) -> None:
+    tensor = {"name": "x", "shape": [1], "datatype": "FP64", "data": [3.0]}
+    response = server.post("/v2/models/echo/infer", {"id": "mine", "inputs": [tensor]})
+
+    ours = response.headers["x-prediction-id"]
+    assert (response.json()["id"], response.json()["parameters"]) == ("mine", {"prediction_id": ours})
 
 
 def test_the_open_inference_protocol_describes_the_model(server: Server) -> None:

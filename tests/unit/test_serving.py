@@ -1,8 +1,11 @@
-"""The parts of the model server that need no server: inputs, scores, dialects, counts, the prediction log."""
+"""The parts of the model server that need no server: inputs, scores, bodies, dialects, counts, the prediction log."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,16 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from modelcd.artifact import Column, Manifest, toolchain_changes, write_manifest
 from modelcd.errors import ConfigurationError, UsageError
-from modelcd.serving.dialects import MLFLOW, OPEN_INFERENCE, OWN, Answer, parse
+from modelcd.serving.bodies import encoding_of, inflated
+from modelcd.serving.dialects import Answer, Ask, Dialect, Written, parse, rows_asked
 from modelcd.serving.engine import INLINE, Engine, Pace
 from modelcd.serving.inputs import BadInput, Inputs
+from modelcd.serving.invocations import invocation_asked
 from modelcd.serving.loading import Model, ModelFailed, load_model, scores_of
 from modelcd.serving.predictions import PredictionLog
 from modelcd.serving.settings import read_settings
 from modelcd.serving.telemetry import Telemetry
+from modelcd.serving.tensors import tensors_asked
 from modelcd.serving.wire import encode_rows
 from modelcd.testing.traffic import eventually
 
@@ -212,20 +218,140 @@ def test_a_manifest_that_this_server_cannot_run_is_refused(tmp_path: Path, field
         load_model(tmp_path)
 
 
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+PACKED = {
+    "gzip": gzip.compress(b"rows"),
+    "gzip in two parts": gzip.compress(b"ro") + gzip.compress(b"ws"),
+    "deflate": zlib.compress(b"rows"),
+    "deflate without a header": zlib.compress(b"rows", wbits=-15),
+}
+
+
+@pytest.mark.parametrize("what", PACKED)
+def test_a_compressed_body_is_unpacked(what: str) -> None:
+    assert inflated(PACKED[what], what.split()[0], 4) == b"rows"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_that_unpacks_to_more_than_the_limit_is_refused_before_it_does(encoding: str) -> None:
+    compress = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+    bomb = compress(b"0" * 50_000_000)
+
+    with pytest.raises(BadInput, match="longer than 1000 bytes") as refused:
+        inflated(bomb, encoding, 1000)
+
+    assert (refused.value.status, len(bomb) < 100_000) == (413, True)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", PACKED["gzip"][:-3], PACKED["gzip"] + b"more"])
+def test_a_body_that_is_not_what_it_is_said_to_be_is_refused(body: bytes) -> None:
+    with pytest.raises(BadInput, match="gzip") as refused:
+        inflated(body, "gzip", 1000)
+
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(("header", "encoding"), [(None, ""), ("identity", ""), ("GZIP", "gzip"), ("x-gzip", "gzip")])
+def test_an_encoding_is_known_by_its_names(header: str | None, encoding: str) -> None:
+    assert encoding_of(header) == encoding
+
+
+@pytest.mark.parametrize("header", ["br", "zstd", "gzip, gzip"])
+def test_an_encoding_that_is_not_read_is_refused_with_those_that_are(header: str) -> None:
+    with pytest.raises(BadInput, match="gzip or deflate") as refused:
+        encoding_of(header)
+
+    assert refused.value.status == 415
+
+
 # -- dialects ----------------------------------------------------------------------------------------------------------
 
 ANSWER = Answer([0.25, 0.75], "m", "3", "abc")
+TENSORS = [
+    {"name": "a", "shape": [2], "datatype": "FP64", "data": [1, 2]},
+    {"name": "b", "shape": [2, 1], "datatype": "FP64", "data": [[3], [4]]},
+]
+
+
+def read(dialect: Dialect, body: Any, inputs: Inputs = NUMBERS, **headers: str) -> pd.DataFrame:
+    """Return the frame that *dialect* reads from *body*."""
+    return asked(dialect, body, inputs, **headers)[0]
+
+
+def asked(dialect: Dialect, body: Any, inputs: Inputs = NUMBERS, **headers: str) -> Any:
+    """Return frame and writer for *body*, as JSON unless it is bytes; underscores in *headers* are dashes."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return dialect(Ask(content, {name.replace("_", "-"): value for name, value in headers.items()}), inputs)
+
+
+def said(written: Written) -> Any:
+    """Return the JSON of an answer."""
+    return json.loads(written.body)
+
+
+def binary(*tensors: tuple[dict[str, Any], bytes], **more: Any) -> tuple[bytes, str]:
+    """Return the body of a request with binary *tensors*, and how long its JSON is."""
+    described = [tensor | {"parameters": {"binary_data_size": len(data)}} for tensor, data in tensors]
+    head = json.dumps({"inputs": described, **more}).encode()
+    return head + b"".join(data for _, data in tensors), str(len(head))
 
 
 def test_the_open_inference_protocol_reads_columns() -> None:
-    tensors = [
-        {"name": "a", "shape": [2], "datatype": "FP64", "data": [1, 2]},
-        {"name": "b", "shape": [2, 1], "datatype": "FP64", "data": [[3], [4]]},
-    ]
-
-    frame = OPEN_INFERENCE.read({"inputs": tensors}, NUMBERS)
+    frame = read(tensors_asked, {"inputs": TENSORS, "parameters": {"priority": 1}})
 
     assert frame.to_dict("list") == {"a": [1.0, 2.0], "b": [3.0, 4.0]}
+
+
+def test_binary_tensors_are_the_same_rows_as_those_in_json() -> None:
+    a, b = ({"name": name, "shape": [2], "datatype": kind} for name, kind in (("a", "FP32"), ("b", "UINT8")))
+    body, length = binary((a, np.array([1.5, np.nan], "<f4").tobytes()), (b, b"\x03\x04"))
+
+    frame = read(tensors_asked, body, inference_header_content_length=length)
+
+    pd.testing.assert_frame_equal(frame, NUMBERS.of_rows([{"a": 1.5, "b": 3}, {"a": None, "b": 4}]))
+
+
+def test_binary_texts_and_truth_values_are_read() -> None:
+    inputs = Inputs([Column("s", "string"), Column("b", "boolean")])
+    text = b"".join(struct.pack("<I", len(word)) + word for word in (b"one", "zwölf".encode()))
+    s, b = ({"name": name, "shape": [2], "datatype": kind} for name, kind in (("s", "BYTES"), ("b", "BOOL")))
+    body, length = binary((s, text), (b, b"\x01\x00"))
+
+    frame = read(tensors_asked, body, inputs, inference_header_content_length=length)
+
+    assert frame.to_dict("list") == {"s": ["one", "zwölf"], "b": [True, False]}
+
+
+@pytest.mark.parametrize(
+    ("shape", "datatype", "data", "message"),
+    [
+        ([2], "FP64", b"1234567", "no whole number of FP64 values"),
+        ([3], "FP64", bytes(16), "'shape' says 3 values, and there are 2"),
+        ([2], "BF16", bytes(4), "the datatype 'BF16' is not read here; known: BOOL"),
+        ([1], "BYTES", struct.pack("<I", 9) + b"short", "its BYTES end too early"),
+        ([1], "BYTES", struct.pack("<I", 1) + b"\xff", "its BYTES are not UTF-8"),
+        ([1], "FP32", np.array([np.inf], "<f4").tobytes(), "holds infinity"),
+    ],
+)
+def test_binary_tensors_that_do_not_fit_are_refused(shape: list[int], datatype: str, data: bytes, message: str) -> None:
+    body, length = binary(({"name": "a", "shape": shape, "datatype": datatype}, data))
+
+    with pytest.raises(BadInput, match=message):
+        read(tensors_asked, body, inference_header_content_length=length)
+
+
+@pytest.mark.parametrize("length", ["-1", "1000000", "many"])
+def test_a_length_that_cannot_be_is_refused(length: str) -> None:
+    with pytest.raises(BadInput, match="Inference-Header-Content-Length"):
+        read(tensors_asked, {"inputs": TENSORS}, inference_header_content_length=length)
+
+
+def test_bytes_that_no_tensor_counts_are_refused() -> None:
+    body, length = binary(({"name": "a", "shape": [1], "datatype": "FP64"}, bytes(8)))
+
+    with pytest.raises(BadInput, match="1 bytes follow the last tensor"):
+        read(tensors_asked, body + b"x", inference_header_content_length=length)
 
 
 @pytest.mark.parametrize(
@@ -239,11 +365,26 @@ def test_the_open_inference_protocol_reads_columns() -> None:
         [{"name": "a", "shape": [0], "data": []}, {"name": "b", "shape": [0], "data": []}],
         [{"name": "a", "shape": [1]}, {"name": "b", "shape": [1], "data": [1]}],
         [{"name": "a", "shape": [1], "data": ["x"]}, {"name": "b", "shape": [1], "data": [1]}],
+        [{"name": "a", "shape": "1", "data": [1]}, {"name": "b", "shape": [1], "data": [1]}],
+        [{"name": "a", "shape": [True], "data": [1]}, {"name": "b", "shape": [1], "data": [1]}],
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(tensors: Any) -> None:
     with pytest.raises(BadInput):
-        OPEN_INFERENCE.read({"inputs": tensors}, NUMBERS)
+        read(tensors_asked, {"inputs": tensors})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"id": 7}, "'id' must be a string"),
+        ({"outputs": [{"name": "logits"}]}, "'scores', the only output"),
+        ({"outputs": [{"name": "scores", "parameters": {"classification": 3}}]}, "classification"),
+    ],
+)
+def test_what_the_open_inference_protocol_cannot_be_asked_is_refused_by_name(more: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read(tensors_asked, {"inputs": TENSORS, **more})
 
 
 @pytest.mark.parametrize(
@@ -257,9 +398,39 @@ def test_tensors_that_do_not_fit_are_refused(tensors: Any) -> None:
     ],
 )
 def test_the_open_inference_protocol_names_shape_and_type(scores: list[Any], shape: list[int], datatype: str) -> None:
-    output = OPEN_INFERENCE.write(Answer(scores, "m", "3", "abc"))["outputs"][0]
+    output = said(asked(tensors_asked, {"inputs": TENSORS})[1](Answer(scores, "m", "3", "abc")))["outputs"][0]
 
     assert (output["shape"], output["datatype"]) == (shape, datatype)
+
+
+def test_an_answer_has_the_id_of_its_request_and_ours_beside_it() -> None:
+    with_id, without = (said(asked(tensors_asked, {"inputs": TENSORS, **i})[1](ANSWER)) for i in ({"id": "mine"}, {}))
+
+    assert (with_id["id"], with_id["parameters"]) == ("mine", {"prediction_id": "abc"})
+    assert "id" not in without
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [{"name": "scores", "parameters": {"binary_data": True}}]},
+    ],
+)
+def test_scores_come_binary_when_they_are_wanted_so(more: dict[str, Any]) -> None:
+    written = asked(tensors_asked, {"inputs": TENSORS, **more})[1](ANSWER)
+
+    length = int(dict(written.headers)["inference-header-content-length"])
+    output = json.loads(written.body[:length])["outputs"][0]
+    assert output["parameters"] == {"binary_data_size": 16}
+    assert np.frombuffer(written.body[length:], "<f8").tolist() == [0.25, 0.75]
+
+
+def test_binary_texts_have_their_length_before_them() -> None:
+    body = {"inputs": TENSORS, "parameters": {"binary_data_output": True}}
+    written = asked(tensors_asked, body)[1](Answer(["a", "bc"], "m", "3", "abc"))
+
+    assert written.body.endswith(b"\x01\x00\x00\x00a\x02\x00\x00\x00bc")
 
 
 @pytest.mark.parametrize(
@@ -267,34 +438,104 @@ def test_the_open_inference_protocol_names_shape_and_type(scores: list[Any], sha
     [
         {"dataframe_records": [{"a": 1, "b": 2}]},
         {"dataframe_split": {"columns": ["b", "a"], "data": [[2, 1]]}},
-        {"dataframe_split": {"index": [0], "columns": ["a", "b"], "data": [[1, 2]]}},
+        {"dataframe_split": {"index": [0], "columns": ["a", "b"], "data": [[1, 2]]}, "params": None},
+        {"instances": [{"a": 1, "b": 2}]},
+        {"inputs": {"a": [1], "b": [2]}},
+        {"inputs": [{"a": 1, "b": 2}]},
     ],
 )
 def test_mlflow_bodies_are_read(body: dict[str, Any]) -> None:
-    assert MLFLOW.read(body, NUMBERS).to_dict("records") == [{"a": 1.0, "b": 2.0}]
+    assert read(invocation_asked, body).to_dict("records") == [{"a": 1.0, "b": 2.0}]
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "message"),
     [
-        {},
-        {"inputs": [[1, 2]]},
-        {"dataframe_split": {"columns": ["a", "b"]}},
-        {"dataframe_split": {"columns": ["a", "b"], "data": [[1]]}},
-        {"dataframe_split": {"columns": ["a", "b"], "data": [{"a": 1}]}},
+        ({}, "exactly one of dataframe_split, dataframe_records, instances, inputs"),
+        ({"instances": [{"a": 1, "b": 2}], "inputs": {}}, "got instances, inputs"),
+        ({"inputs": [[1, 2]]}, "values without names"),
+        ({"instances": [[1, 2]]}, "values without names"),
+        ({"inputs": 1}, "values without names"),
+        ({"inputs": {"a": [1], "b": 2}}, "column 'b' must be a list"),
+        ({"instances": [{"a": 1, "b": 2}], "params": {"top": 3}}, "'params' are not taken here"),
+        ({"dataframe_split": {"columns": ["a", "b"]}}, "two lists"),
+        ({"dataframe_split": {"columns": ["a", "b"], "data": [[1]]}}, "one value for each"),
+        ({"dataframe_split": {"columns": ["a", "b"], "data": [{"a": 1}]}}, "one value for each"),
+        ({"dataframe_split": {"columns": ["a", "b", "a"], "data": [[1, 2, 3]]}}, "column 'a' is there twice"),
+        ({"dataframe_split": "a,b"}, "must be an object"),
     ],
 )
-def test_mlflow_bodies_that_do_not_fit_are_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(BadInput):
-        MLFLOW.read(body, NUMBERS)
+def test_mlflow_bodies_that_do_not_fit_are_refused_by_name(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read(invocation_asked, body)
+
+
+def test_mlflow_writes_nan_for_what_is_missing_and_is_understood() -> None:
+    frame = read(
+        invocation_asked, b'{"dataframe_records": [{"a": NaN, "b": 2}, {"a": 1e30, "b": 123456789012345678901}]}'
+    )
+
+    pd.testing.assert_frame_equal(
+        frame, NUMBERS.of_rows([{"a": None, "b": 2}, {"a": 1e30, "b": 123456789012345678901}])
+    )
+
+
+@pytest.mark.parametrize("number", [b"Infinity", b"-Infinity", b"1e999"])
+def test_mlflow_or_not_infinity_is_no_number(number: bytes) -> None:
+    with pytest.raises(BadInput, match="send null"):
+        read(invocation_asked, b'{"dataframe_records": [{"a": NaN, "b": %s}]}' % number)
+
+
+def test_csv_is_read_by_the_kinds_of_its_columns() -> None:
+    text = "other,t,s,b,l,d\r\n1,2024-05-06T07:08:09,007,TRUE,2,1.5\r\n\r\n2,,,,,\r\n"
+
+    frame = read(invocation_asked, text.encode(), EVERY_KIND, content_type="text/csv; charset=utf-8")
+
+    pd.testing.assert_frame_equal(frame, EVERY_KIND.of_rows([ROW | {"s": "007"}, NULLS]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "no header"),
+        (b"a,b\n", "no rows"),
+        (b"a\n1\n", "column 'b' is missing"),
+        (b"a,b\n1\n", "1 fields, the header 2"),
+        (b"a,a,b\n1,2,3\n", "column 'a' is there twice"),
+        (b"a,b\nx,2\n", "rows\\[0\\], column 'a': expected a number, got a string"),
+        (b"a,b\ninf,2\n", "rows\\[0\\], column 'a': expected a number, got a string"),
+        (b'a,b\n"1,2\n', "not CSV"),
+        (b"a,b\n\xff,2\n", "not UTF-8: byte 4"),
+    ],
+)
+def test_csv_that_does_not_fit_is_refused(text: bytes, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read(invocation_asked, text, content_type="text/csv")
 
 
 def test_mlflow_gets_predictions() -> None:
-    assert MLFLOW.write(ANSWER) == {"predictions": [0.25, 0.75]}
+    write = asked(invocation_asked, {"dataframe_records": [{"a": 1, "b": 2}]})[1]
+
+    assert said(write(ANSWER)) == {"predictions": [0.25, 0.75]}
 
 
 def test_our_own_answer_says_whose_scores_they_are() -> None:
-    assert OWN.write(ANSWER) == {"scores": [0.25, 0.75], "model": "m", "version": "3"}
+    write = asked(rows_asked, {"rows": [{"a": 1, "b": 2}]})[1]
+
+    assert said(write(ANSWER)) == {"scores": [0.25, 0.75], "model": "m", "version": "3"}
+
+
+@pytest.mark.parametrize("dialect", [rows_asked, tensors_asked, invocation_asked])
+def test_a_body_of_another_type_is_refused_with_the_types_that_are_read(dialect: Dialect) -> None:
+    with pytest.raises(BadInput, match="send application/json") as refused:
+        read(dialect, {}, content_type="text/plain")
+
+    assert refused.value.status == 415
+
+
+@pytest.mark.parametrize("said_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
+def test_json_is_known_however_it_is_written(said_type: str) -> None:
+    assert len(read(rows_asked, {"rows": [{"a": 1, "b": 2}]}, content_type=said_type)) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b'{"rows": [', b"[1]", b"NaN", b'{"rows": [{"a": NaN}]}', b"\xff"])
@@ -303,6 +544,23 @@ def test_what_is_no_json_object_is_refused(body: bytes) -> None:
         parse(body)
 
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"a": NaN}', "NaN at character 6: send null for a value that is missing"),
+        ('{"é": NaN}'.encode(), "NaN at character 6: send null"),
+        (b'{"a": -Infinity}', "Infinity at character 7: send null"),
+        (b'{"a": Infinity}', "Infinity at character 6: send null"),
+        (b'{"a": 1e999}', "the number at character 6 is too large for 64 bits: send null"),
+        (b'{"a": "\xff"}', "byte 7 is not UTF-8"),
+        (b"[" * 2000, "depth limit exceeded"),
+    ],
+)
+def test_what_json_has_no_word_for_is_refused_with_what_to_send(body: bytes, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse(body)
 
 
 # -- warm-up -----------------------------------------------------------------------------------------------------------

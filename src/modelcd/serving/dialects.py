@@ -1,14 +1,14 @@
-"""The three ways to ask for scores: modelcd's own, the Open Inference Protocol, and MLflow's scoring protocol.
+"""What every way to ask for scores shares: a request, an answer, and how JSON is read; and modelcd's own way.
 
-Each is a pair of plain functions, from a parsed body to a frame and from scores to a body, so that all three share
-the checks, the model and the bookkeeping.
+A dialect is one function: from a request to a frame, and to the function that will write the answer in the same
+dialect.  So all of them share the checks, the model and the bookkeeping.  The Open Inference Protocol is in
+`tensors.py`, MLflow's scoring protocol in `invocations.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
@@ -17,11 +17,25 @@ from modelcd.serving.inputs import BadInput, Inputs
 if TYPE_CHECKING:
     import pandas as pd
 
-OPEN_INFERENCE_TYPES = {"double": "FP64", "long": "INT64", "boolean": "BOOL", "string": "BYTES", "datetime": "BYTES"}
+JSON = ("content-type", "application/json")
 
 
-@dataclass(frozen=True)
-class Answer:
+class Headers(Protocol):
+    """Request headers, by their names in lower case."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return the header *name*."""
+        ...
+
+
+class Ask(NamedTuple):
+    """A request for scores: its body, unpacked, and its headers."""
+
+    body: bytes
+    headers: Headers
+
+
+class Answer(NamedTuple):
     """One score per row, and what they are the scores of."""
 
     scores: list[Any]
@@ -30,12 +44,29 @@ class Answer:
     prediction: str
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a request is read and an answer is written."""
+class Written(NamedTuple):
+    """The body of an answer, and the headers that say what it is."""
 
-    read: Callable[[Mapping[str, Any], Inputs], pd.DataFrame]
-    write: Callable[[Answer], Mapping[str, Any]]
+    body: bytes
+    headers: Sequence[tuple[str, str]] = (JSON,)
+
+
+Write = Callable[[Answer], Written]
+Dialect = Callable[[Ask, Inputs], "tuple[pd.DataFrame, Write]"]
+
+
+def takes(ask: Ask, *media: str) -> str:
+    """Return which of *media* the body is, the first when nothing is said; raises `BadInput` (415) for another one.
+
+    A web page can send other types to any address without asking first; JSON it cannot.
+    """
+    said = ask.headers.get("content-type")
+    if said is None or said == media[0]:
+        return media[0]
+    kind = said.partition(";")[0].strip().lower()
+    if kind not in media:
+        raise BadInput(f"Content-Type {said!r} is not read here: send {' or '.join(media)}", 415)
+    return kind
 
 
 def parse(body: bytes) -> Mapping[str, Any]:
@@ -43,82 +74,34 @@ def parse(body: bytes) -> Mapping[str, Any]:
     try:
         plain = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is not JSON: {error.msg} at character {error.pos}", 400) from None
+        raise BadInput(f"the body is not JSON: {_why(body, error)}", 400) from None
     if type(plain) is not dict:
         raise BadInput("the body must be a JSON object", 400)
     return plain
 
 
-def _read_rows(plain: Mapping[str, Any], inputs: Inputs) -> pd.DataFrame:
+def _why(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """Say what is wrong with *body* and, where people often mean something that JSON lacks, what to send instead."""
+    try:
+        rest = body.decode()[max(0, error.pos - 1) : error.pos + 8]
+    except UnicodeDecodeError as undecoded:
+        return f"byte {undecoded.start} is not UTF-8"
+    for word in ("NaN", "Infinity"):
+        if word in (rest[: len(word)], rest[1 : len(word) + 1]):
+            return f"{word} at character {error.pos}: send null for a value that is missing"
+    if "infinity" in error.msg:
+        return f"the number at character {error.pos} is too large for 64 bits: send null for a value that is missing"
+    return f"{error.msg} at character {error.pos}"
+
+
+def rows_asked(ask: Ask, inputs: Inputs) -> tuple[pd.DataFrame, Write]:
+    """Read modelcd's own request, `{"rows": [{column: value}]}`."""
+    takes(ask, "application/json")
+    plain = parse(ask.body)
     if "rows" not in plain:
         raise BadInput("the body has no 'rows': send {\"rows\": [{column: value, ...}, ...]}")
-    return inputs.of_rows(plain["rows"])
+    return inputs.of_rows(plain["rows"]), _write_scores
 
 
-def _write_scores(answer: Answer) -> Mapping[str, Any]:
-    return {"scores": answer.scores, "model": answer.model, "version": answer.version}
-
-
-def _read_tensors(plain: Mapping[str, Any], inputs: Inputs) -> pd.DataFrame:
-    tensors = plain.get("inputs")
-    if type(tensors) is not list or not all(type(t) is dict and type(t.get("name")) is str for t in tensors):
-        raise BadInput("'inputs' must be a list with one named tensor per column")
-    return inputs.of_columns({tensor["name"]: _column(tensor) for tensor in tensors})
-
-
-def _column(tensor: Mapping[str, Any]) -> list[Any]:
-    name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
-    if type(data) is not list:
-        raise BadInput(f"input {name!r} has no list 'data' (the binary extension is not spoken here)")
-    if all(type(value) is list and len(value) == 1 for value in data):
-        data = [value[0] for value in data]
-    if shape not in ([len(data)], [len(data), 1]):
-        raise BadInput(f"input {name!r}: 'shape' must be [{len(data)}] or [{len(data)}, 1], as there are values")
-    return data
-
-
-def _write_tensors(answer: Answer) -> Mapping[str, Any]:
-    scores, shape = answer.scores, [len(answer.scores)]
-    if isinstance(scores[0], list):
-        shape.append(len(scores[0]))
-        scores = [value for score in scores for value in score]
-    output = {"name": "scores", "shape": shape, "datatype": _datatype(scores), "data": scores}
-    return {
-        "model_name": answer.model,
-        "model_version": answer.version,
-        "id": answer.prediction,
-        "outputs": [output],
-    }
-
-
-def _datatype(scores: list[Any]) -> str:
-    types = set(map(type, scores))
-    if types == {bool}:
-        return "BOOL"
-    if types == {int}:
-        return "INT64"
-    return "FP64" if types <= {int, float} else "BYTES"
-
-
-def _read_dataframe(plain: Mapping[str, Any], inputs: Inputs) -> pd.DataFrame:
-    if "dataframe_records" in plain:
-        return inputs.of_rows(plain["dataframe_records"])
-    split = plain.get("dataframe_split")
-    if type(split) is not dict:
-        raise BadInput("send 'dataframe_records' or 'dataframe_split'; other forms are not spoken here")
-    names, data = split.get("columns"), split.get("data")
-    if type(names) is not list or type(data) is not list or not all(type(name) is str for name in names):
-        raise BadInput("'dataframe_split' needs 'columns' and 'data', two lists")
-    for k, row in enumerate(data):
-        if type(row) is not list or len(row) != len(names):
-            raise BadInput(f"data[{k}] must be a list with one value for each of the {len(names)} columns")
-    return inputs.of_rows([dict(zip(names, row, strict=True)) for row in data])
-
-
-def _write_predictions(answer: Answer) -> Mapping[str, Any]:
-    return {"predictions": answer.scores}
-
-
-OWN = Dialect(_read_rows, _write_scores)
-OPEN_INFERENCE = Dialect(_read_tensors, _write_tensors)
-MLFLOW = Dialect(_read_dataframe, _write_predictions)
+def _write_scores(answer: Answer) -> Written:
+    return Written(orjson.dumps({"scores": answer.scores, "model": answer.model, "version": answer.version}))

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from modelcd.errors import ConfigurationError
-from modelcd.serving.dialects import OWN, Answer, Dialect, parse
+from modelcd.serving.dialects import Answer, Ask, Dialect, Written, rows_asked
 from modelcd.serving.inputs import BadInput
 from modelcd.serving.loading import Model, ModelFailed
 
@@ -53,11 +53,11 @@ class Engine:
         self.version = version
         self.pace = UNKNOWN_PACE
 
-    def answer(self, dialect: Dialect, body: bytes) -> tuple[bytes, Answer]:
-        """Return the answer to *body*, written and as a value; raises `BadInput`, `ModelFailed`."""
-        frame = dialect.read(parse(body), self.model.inputs)
+    def answer(self, dialect: Dialect, ask: Ask) -> tuple[Written, Answer]:
+        """Return the answer to *ask*, written and as a value; raises `BadInput`, `ModelFailed`."""
+        frame, write = dialect(ask, self.model.inputs)
         answer = Answer(self.model.score(frame), self.name, self.version, _new_id())
-        return orjson.dumps(dialect.write(answer)), answer
+        return write(answer), answer
 
     def warm_up(self) -> None:
         """Send the manifest's rows through the model, alone and together, and learn its pace.
@@ -82,13 +82,13 @@ class Engine:
 
     def _timed(self, rows: Sequence[Mapping[str, Any]]) -> tuple[float, int]:
         """Score *rows* up to three times; return the shortest time in seconds and the size of the body."""
-        body = orjson.dumps({"rows": [dict(row) for row in rows]})
+        ask = Ask(orjson.dumps({"rows": [dict(row) for row in rows]}), {})
         times: list[float] = []
         while len(times) < 3 and sum(times) < 1.0:
             begin = perf_counter()
-            self.answer(OWN, body)
+            self.answer(rows_asked, ask)
             times.append(perf_counter() - begin)
-        return min(times), len(body)
+        return min(times), len(ask.body)
 
 
 def _new_id() -> str:
