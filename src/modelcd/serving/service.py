@@ -53,7 +53,7 @@ class Service:
         gets: dict[str, _Get] = {"/readyz": self._ready, "/healthz": self._live, "/metrics": self._metrics}
         gets |= {"/ping": self._ping, "/health": self._ping, "/version": self._mlflow_version}
         gets |= {"/v2": self._server, "/v2/health/ready": self._ready, "/v2/health/live": self._live}
-        posts = {"/predict": rows_asked, "/invocations": invocation_asked}
+        posts: dict[str, Dialect] = {"/predict": rows_asked, "/invocations": invocation_asked}
         name, version = self.settings.model, quote(self.settings.version, safe="")
         for one in (name, slug(name), quote(name, safe="")):
             for path in (f"/v2/models/{one}", f"/v2/models/{one}/versions/{version}"):
