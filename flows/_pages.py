@@ -8,6 +8,7 @@ from typing import Any
 from modelcd.domain import figures
 from modelcd.domain.policy import GuardKind
 from modelcd.domain.release import Endpoint, Release
+from modelcd.domain.story import headline
 from modelcd.domain.verdict import Finding
 from modelcd.explaining import evidence_line
 from modelcd.plots import embedded
@@ -27,7 +28,7 @@ def release(endpoint: Endpoint, ended: Release, told: Mapping[str, Any]) -> str:
     """
     exposed = ended.exposed
     lines = [
-        f"# Version {ended.version} of {endpoint.model}: {ended.ending or 'under way'}",
+        f"# Version {ended.version} of {endpoint.model}: {headline(ended)}",
         "",
         str(ended.closing.get("reason", ended.judgement.get("reason", ""))),
         "",

@@ -23,7 +23,7 @@ from prefect import flow
 
 from modelcd.domain.delivery import stream_of
 from modelcd.domain.release import Ending, Endpoint, Release
-from modelcd.domain.verdict import Finding, Verdict, finding_plain
+from modelcd.domain.verdict import Finding, Verdict, finding_plain, parts
 from modelcd.environment import Environment
 from modelcd.environments.laptop import Laptop
 from modelcd.errors import Busy, Conflict, ModelcdError, Refused
@@ -180,17 +180,23 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
         for name, finding in _side_by_side(walk, checks).items():
             if finding.verdict is not Verdict.PASS and not _nothing_asked(name, finding):
                 _leave(walk)
-                return {"ending": "stopped", "why": f"{name}: {finding.reason}", "version": _number(walk)}
+                return _stopped(walk, name, finding)
     _leave(walk)
     candidate = build.prove(walk)
     _stage(walk, way, candidate)
     finding = _checked(walk, "acceptance", lambda: build.accept_staged(walk, staging))
     if finding.verdict is not Verdict.PASS:
-        why = f"acceptance: {finding.reason}"
-        return {"ending": "stopped", "why": why, "version": candidate.version}
+        return _stopped(walk, "acceptance", finding)
     candidate = build.candidate_from(walk.model, {**walk.builds.proven[candidate.version], "findings": _all(walk)})
     watch = step("open", lambda: _open(production, candidate, walk.actor, _reason(walk), way.again))
     return told_of(_drive(production, watch, walk.actor, way.place))
+
+
+def _stopped(walk: build.Walk, name: str, finding: Finding) -> Told:
+    """Tell at which step a delivery stopped, and what the checks of that step found."""
+    number = walk.version.number if walk.version else None
+    why = f"{name}: {finding.reason}"
+    return {"ending": "stopped", "why": why, "version": number, "at": name, "findings": parts(finding)}
 
 
 def _nothing_asked(name: str, finding: Finding) -> bool:
@@ -269,10 +275,6 @@ def _reason(walk: build.Walk) -> str:
 
 def _all(walk: build.Walk) -> list[dict[str, Any]]:
     return [finding_plain(finding) for finding in walk.findings]
-
-
-def _number(walk: build.Walk) -> int | None:
-    return walk.version.number if walk.version else None
 
 
 def _leave(walk: build.Walk) -> None:

@@ -219,13 +219,13 @@ class Control:
     def status(self, model: str = "") -> list[Plain]:
         """Return what serves where, since when, and what is under way; raises `UnknownName`."""
         endpoints = self._history.standing(model)
-        if model and not endpoints and model not in (models := self._history.models()):
-            raise UnknownName("model", model, models)
+        if model and not endpoints:
+            self._known(model, "")
         return [self._status(endpoint) for endpoint in endpoints]
 
     def history(self, model: str, environment: str = "") -> list[Plain]:
         """Return the releases of *model*, newest first, and the deliveries that led to none."""
-        self._known(model, environment)
+        self._known(model, environment, tried=True)
         lines = [
             release_plain(release)
             for endpoint in self._history.endpoints(model)
@@ -424,11 +424,17 @@ class Control:
             self._environments[name] = laptop(self.workspace, name)
         return self._environments[name]
 
-    def _known(self, model: str, environment: str) -> None:
+    def _known(self, model: str, environment: str, *, tried: bool = False) -> None:
+        """Raise `UnknownName` for what is no model, unless it was delivered and *tried* says that this is enough."""
         if environment and environment not in ENVIRONMENTS:
             raise UnknownName("environment", environment, ENVIRONMENTS)
-        if model not in (models := self._history.models()):
+        if model in (models := self._history.models()):
+            return
+        if model not in self._history.delivered():
             raise UnknownName("model", model, models)
+        if not tried:
+            help = f"no delivery of it got as far as a version; why: modelcd history {model}"
+            raise UnknownName("model", model, models, help=help)
 
     def _project(self, project: str | Path) -> Path:
         path = Path(project).expanduser().resolve()

@@ -13,7 +13,7 @@ from typing import Any
 from modelcd.domain import figures
 from modelcd.domain.records import Record
 from modelcd.domain.release import Release
-from modelcd.domain.story import timeline
+from modelcd.domain.story import headline, timeline
 from modelcd.domain.trace import GENERATION, Point, Strand, Trace, elapsed, thinned, trace
 from modelcd.domain.verdict import Finding, finding_plain
 
@@ -52,7 +52,7 @@ def _findings(recorded: Sequence[Plain], again: Sequence[Finding]) -> list[Plain
 def _over_time(found: Trace, release: Release) -> Plain:
     """Return everything that a picture of the release needs."""
     place, model = release.stream.split("/", 1)
-    ending = str(release.ending or f"under way at {release.share:g} %").upper()
+    ending = headline(release).upper()
     verdict = f" (verdict: {said})" if (said := release.judgement.get("verdict")) else ""
     return {
         "release": release.id,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelcd.domain.delivery import NOTICES, Builds, Delivery, fold_builds, is_endpoint, stream_of
+from modelcd.domain.delivery import Builds, Delivery, fold_builds, is_endpoint, stream_of
 from modelcd.domain.recorded import Recorded, recorded
 from modelcd.domain.records import Head, Record, astray, rewritten, until
 from modelcd.domain.release import Endpoint, Release, fold, misremembered, since
-from modelcd.domain.story import why
+from modelcd.domain.story import ending, headline, why
 from modelcd.errors import Tampered, UnknownName, UsageError
 from modelcd.ports import Journal
 
@@ -28,8 +28,20 @@ class History:
     journal: Journal
 
     def models(self) -> list[str]:
-        """Return the names of all models, sorted."""
-        return sorted({stream.split("/", 1)[1] for stream in self.journal.heads() if not stream.startswith(NOTICES)})
+        """Return the names of all models, sorted.
+
+        A name becomes one with its first version: what only stands on a delivery that failed before is none.
+        """
+        streams = [stream for stream in self.journal.heads() if is_endpoint(stream)]
+        released = {stream.split("/", 1)[1] for stream in streams}
+        return sorted(
+            released | {name for name in self.delivered() if name not in released and self.builds(name).built}
+        )
+
+    def delivered(self) -> list[str]:
+        """Return the names under which anything was ever delivered, whether or not it got as far as a version."""
+        beginning = stream_of("")
+        return sorted(s.removeprefix(beginning) for s in self.journal.heads() if s.startswith(beginning))
 
     def standing(self, model: str = "") -> list[Endpoint]:
         """Return every endpoint, or those of *model*, as it stands; without the releases before its last checkpoint."""
@@ -67,7 +79,7 @@ class History:
                 if (found := endpoint.release(prefix)) is not None:
                     return endpoint, found
             known += names
-        for model in self.models():
+        for model in self.delivered():
             for delivery in self.builds(model).deliveries:
                 if delivery.id.startswith(prefix):
                     return model, delivery
@@ -139,7 +151,7 @@ class History:
 def release_plain(release: Release) -> dict[str, Any]:
     """Return *release* as JSON values for people and scripts."""
     return {
-        "kind": "release",
+        "kind": "rollback" if release.by_rollback else "release",
         "release": release.id,
         "model": release.stream.split("/", 1)[1],
         "environment": release.stream.split("/", 1)[0],
@@ -150,7 +162,9 @@ def release_plain(release: Release) -> dict[str, Any]:
         "reason": release.reason,
         "opened": release.opened,
         "ended": release.ended,
-        "ending": str(release.ending) if release.ending else "",
+        "ending": ending(release),
+        "takes_out": release.takes_out,
+        "headline": headline(release),
         "why": why(release),
         "share": release.share if not release.ending else None,
         "requests": release.exposed.requests,

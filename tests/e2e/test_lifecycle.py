@@ -154,8 +154,10 @@ def back(delivered: Delivered, second: dict[str, Any]) -> dict[str, Any]:
     return dict(delivered.modelcd.told("rollback", MODEL, "--reason", "complaints", "--json"))
 
 
-def test_rollback_brings_the_version_before_back(delivered: Delivered, back: dict[str, Any]) -> None:
-    assert (back["ending"], back["version"]) == ("promoted", 1)
+def test_rollback_brings_the_version_before_back(
+    delivered: Delivered, second: dict[str, Any], back: dict[str, Any]
+) -> None:
+    assert (back["ending"], back["version"], back["takes_out"]) == ("rolled back", 1, second["version"])
     assert " rolled version " in back["why"]
     assert back["why"].endswith(" back: complaints")
     assert delivered.modelcd.told("predict", MODEL, row_of(delivered))["version"] == "1"

@@ -137,12 +137,14 @@ class Life:
             self.memory.registry.add(Build("m", self.folder / str(version), digest, lineage))
         assert self.live(self.open(1, AT_ONCE)).ending is not None
 
-    def open(self, version: int, policy: Canary = LADDER, again: str = "") -> Watch:
-        """Open a release of *version*."""
+    def open(self, version: int, policy: Canary = LADDER, again: str = "", takes_out: int | None = None) -> Watch:
+        """Open a release of *version*, or with *takes_out* a rollback to it."""
         artifact = str(self.folder / str(version))
         candidate = Candidate("m", version, self.digests[version], artifact, "", "snapshot", policy)
         name = f"r{version}{len(self.memory.journal.read(STREAM))}"
-        return open_release(self.env, candidate, release=name, actor="anna", reason="test", again=again)
+        return open_release(
+            self.env, candidate, release=name, actor="anna", reason="test", again=again, takes_out=takes_out
+        )
 
     def users(self, requests: int, labelled: bool = True) -> None:
         """Let *requests* of users come."""

@@ -214,7 +214,7 @@ def test_a_person_ends_a_release_and_traffic_goes_back(world: World) -> None:
     release = world.live(watch)
 
     assert release.ending is Ending.ROLLED_BACK
-    assert "complaints (bob)" in release.closing["reason"]
+    assert "bob rolled it back: complaints" in release.closing["reason"]
 
 
 def test_a_process_left_dead_by_an_earlier_release_is_no_failure_of_the_next(world: World) -> None:

@@ -489,7 +489,10 @@ def test_people_are_told_once_with_what_follows(late: Late) -> None:
     about = [told for told in late.told() if "late labels reopened" in told.split(":")[1]]
     assert len(about) == 1
     assert about[0].startswith("production/m: late labels reopened the verdict of release r2: late labels reopened")
-    assert any(told.startswith("production/m: release r2-back promoted: reconciler rolled ve") for told in late.told())
+    assert any(
+        told.startswith("production/m: release r2-back rolled back to version 1: reconciler rolled ve")
+        for told in late.told()
+    )
 
 
 def test_the_story_of_the_release_goes_on_after_its_end(late: Late) -> None:

@@ -15,6 +15,7 @@ import click
 
 from modelcd.cli import exit_after
 from modelcd.cli.app import Taught, emit
+from modelcd.domain.verdict import Verdict
 from modelcd.errors import ModelcdError
 
 ENVIRONMENT = click.option("--to", "environment", default="production", show_default=True, help="The environment.")
@@ -83,7 +84,7 @@ def rollback(model: str, environment: str, to: int | None, reason: str, as_json:
     \b
     modelcd rollback flight-delay --reason "complaints from the airport"
     """
-    _run(as_json, lambda c: c.rollback(model, environment, to=to, reason=reason), good=("promoted", "rolled back"))
+    _run(as_json, lambda c: c.rollback(model, environment, to=to, reason=reason), good=("rolled back",))
 
 
 @click.command(cls=Taught)
@@ -169,22 +170,31 @@ def _signals(progress: Any, control: Any) -> Iterator[None]:
 
 
 def outcome(told: dict[str, Any]) -> str:
-    """Say in one or two lines how a flow ended."""
+    """Say in one or two lines how a flow ended; what its steps have said already is not said again."""
     version = f"version {told['version']} of {told['model']}" if told.get("version") else told.get("model", "")
     ending = str(told["ending"])
-    lines = [f"{ending.upper()}  {version}   {told['why']}"]
-    if ending == "promoted" and told.get("takes_out"):
-        lines = [f"ROLLED BACK  version {told['takes_out']} of {told['model']}: version {told['version']} serves"]
+    lines = [f"{ending.upper()}  {version}   {_stopped(told) if ending == 'stopped' else told['why']}"]
     exposed = told.get("exposed") or {}
-    if ending == "rolled back" and exposed.get("requests"):
+    if ending == "rolled back" and told.get("takes_out"):
+        out = f"version {told['takes_out']} of {told['model']}"
+        lines = [f"ROLLED BACK  {out}: version {told['version']} serves   {told['why']}"]
+    elif ending == "rolled back" and exposed.get("requests"):
         seen = exposed["failures"] - exposed["rescued"]
         lines.append(
             f"  {exposed['requests']:,} requests were given to it, {exposed['failures']:,} failed:"
             f" {exposed['rescued']:,} of them were answered by the champion, {seen:,} failed for users"
         )
-    if told.get("release"):
-        lines.append(f"  modelcd explain {told['release']}")
+    if found := told.get("release") or (ending == "stopped" and told["delivery"]):
+        lines.append(f"  modelcd explain {found}")
     return "\n".join(lines)
+
+
+def _stopped(told: dict[str, Any]) -> str:
+    """Say at which step, and which of several checks said no."""
+    findings = told["findings"]
+    bad = [str(finding["name"]) for finding in findings if finding["verdict"] != Verdict.PASS]
+    which = f": {len(bad)} of {len(findings)} did not pass ({', '.join(bad)})" if len(findings) > 1 else ""
+    return f"at {told['at']}{which}"
 
 
 def interrupted(control: Any) -> None:

@@ -117,15 +117,19 @@ def _release(found: Plain) -> Iterator[str]:
 def _happened(found: Plain) -> Iterator[str]:
     points = _points(found)
     share = f" at {points[-1]['share']:g} %" if found["ending"] == "rolled back" and points else ""
-    ending = (found["ending"] or f"under way at {found['share']:g} %").upper()
     took = f", after {lasted(found['opened'], found['ended'])}{share}" if found["ended"] else ""
-    yield f"{ending}  version {found['version']} of {found['model']} in {found['environment']}{took}"
+    what = f"{found['model']} from version {found['takes_out']}" if found["kind"] == "rollback" else _version(found)
+    yield f"{found['headline'].upper()}  {what} in {found['environment']}{took}"
     yield f"  by {found['by']}, {ago(found['opened'])}: {found['reason']}"
     yield from _wrapped(found["why"] or found["judgement"].get("reason", ""), "  ")
     yield ""
     for moment in found["timeline"]:
         given = f"   {moment['requests']:,} requests, {moment['failed']:,} failed" if moment["requests"] else ""
         yield f"  after {lasted(found['opened'], moment['at']):<7} {moment['what']}{given}"
+
+
+def _version(found: Plain) -> str:
+    return f"version {found['version']} of {found['model']}"
 
 
 def _why(found: Plain) -> Iterator[str]:
@@ -224,6 +228,9 @@ def _next(found: Plain) -> Iterator[str]:
     if _points(found):
         yield f"  See the evidence: modelcd explain {found['release']} --plot evidence.svg"
     match found["ending"]:
+        case "rolled back" | "failed" if found["kind"] == "rollback":
+            out = found["takes_out"]
+            yield f'  Try version {out} again: modelcd promote {model} {out} --again "why"'
         case "rolled back" | "failed":
             yield f"  Its log: modelcd logs {model} {found['version']}{place}"
             yield '  Try again: modelcd deliver --again "why"'

@@ -6,26 +6,36 @@ import shutil
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from modelcd.domain.release import Release
 from modelcd.domain.rollout import Rehearse, Shift, Start, Warm
 from modelcd.domain.story import shares
-from modelcd.domain.verdict import Finding, Verdict
+from modelcd.domain.verdict import HOLDS, Finding, Verdict
 
 WIDTH = 100
 QUIET_STEPS = {"describe", "open"}
+LOOK_EVERY = 10.0
+"""Seconds between two lines about the same step of a release, where lines stay and the step goes on."""
+
+REMIND_AFTER = 300.0
+"""Seconds after which such a line is said once more though it says nothing new; then after twice as long, and so on."""
+
 MARKS = {Verdict.PASS: " ", Verdict.INCONCLUSIVE: "?", Verdict.ERROR: "!", Verdict.FAIL: "✗"}
 
 
 class Progress:
     """Listens to a flow and prints it; give it to `Control` as `tell`."""
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out or sys.stderr
+        self._clock = clock
         self._live = self._out.isatty()
         self._shown = ""
-        self._looked = 0.0
+        self._said = ""
+        self._said_at = -LOOK_EVERY
+        self._remind_after = REMIND_AFTER
 
     def __call__(self, step: str, state: str, what: Any, seconds: float) -> None:
         if state == "begin":
@@ -51,9 +61,11 @@ class Progress:
 
     def _finding(self, step: str, finding: Finding, seconds: float) -> None:
         parts = finding.evidence.get("findings") or []
-        if step == "expectations":
-            parts = [part for part in parts if part["verdict"] != Verdict.PASS]
-            parts = [{"verdict": finding.verdict, "reason": finding.reason}, *parts]
+        if step == "expectations" and parts:
+            broken = [part for part in parts if part["reason"] != HOLDS]
+            holding = f"{len(parts) - len(broken)} of {len(parts)} expectations"
+            told = [{**part, "reason": f"{part['name']}: {part['reason']}"} for part in broken]
+            parts = [{"verdict": finding.verdict, "reason": holding}, *told]
         shown = [(Verdict(part["verdict"]), str(part["reason"])) for part in parts]
         for number, (verdict, reason) in enumerate(shown or [(finding.verdict, finding.reason)]):
             first = number == 0
@@ -76,10 +88,20 @@ class Progress:
             return
         if release.step < 0 and not self._live:
             return  # it says that it starts; where lines stay, each look at that would be one more
-        now = time.monotonic()
-        if self._live or now - self._looked > 10:
-            self._looked = now
-            (self._moving if self._live else self._stay)(_rung(place, release, ticked))
+        line = _rung(place, release, ticked)
+        if self._live:
+            self._moving(line)
+        elif self._is_due(line):
+            self._stay(line)
+
+    def _is_due(self, line: str) -> bool:
+        """Say whether *line* is worth a line where lines stay: it says something new, or nothing was said for long."""
+        now, same = self._clock(), line == self._said
+        if now - self._said_at < (self._remind_after if same else LOOK_EVERY):
+            return False
+        self._said, self._said_at = line, now
+        self._remind_after = 2 * self._remind_after if same else REMIND_AFTER
+        return True
 
     def _moving(self, text: str) -> None:
         if self._live:
@@ -104,7 +126,8 @@ def _rung(place: str, release: Release, ticked: Any) -> str:
     guards = "  ".join(_guard(finding) for finding in ticked.findings) or ticked.wait.why
     if ticked.findings and not seen and not release.exposed.requests:
         guards = "waits for live requests: it decides from them"
-    return f"  {place:<13} {release.share:g} %  {bar}  {release.exposed.requests:,} requests   {guards}"
+    given = release.exposed.requests
+    return f"  {place:<13} {release.share:g} %  {bar}  {given:,} request{'s' * (given != 1)}   {guards}"
 
 
 def _guard(finding: Finding) -> str:

@@ -55,7 +55,8 @@ def _under_way(line: dict[str, Any]) -> str:
         return "; ".join(filter(None, (held, line["trouble"]))) or "-"
     reason = line["trouble"] or release["judgement"].get("reason", "starting")
     held = f", {held}" if held else ""
-    return f"{release['release']}: version {release['version']} at {release['share']:g} %{held}; {reason}"
+    what = f"version {release['version']} at {release['share']:g} %"
+    return f"{release['release']}: {release['headline'] if release['kind'] == 'rollback' else what}{held}; {reason}"
 
 
 @click.command(cls=Taught)
@@ -83,7 +84,7 @@ def history(model: str, environment: str, everything: bool, moment: str, as_json
             line.get("release") or line["delivery"],
             line.get("environment", "-"),
             line["version"] or "-",
-            line["ending"] or "under way",
+            line.get("headline") or line["ending"] or "under way",
             line["by"],
             line["why"] or line["reason"],
         )
@@ -106,7 +107,7 @@ def _served(model: str, environment: str, moment: datetime, as_json: bool) -> No
             if release is not None:
                 why = release["why"] or release["judgement"].get("reason", "")
                 told = f"version {release['version']} by {release['by']} ({release['reason']})"
-                click.echo(f"{'':12} {what} release {release['release']}: {told}\n{'':14} {why}")
+                click.echo(f"{'':12} {what} {release['kind']} {release['release']}: {told}\n{'':14} {why}")
                 for finding in (*release["evidence"], *release["judgement"].get("findings", [])):
                     click.echo(f"{'':14} {finding['name']}: {finding['verdict']}: {finding['reason']}")
 
@@ -119,7 +120,7 @@ def _time(text: str) -> datetime:
 
 
 def _matters(line: dict[str, Any]) -> bool:
-    if line["kind"] == "release":
+    if line["kind"] != "delivery":
         return bool(line["environment"] == "production")
     return str(line["ending"]) not in ("promoted", "rolled back", "")
 

@@ -179,7 +179,7 @@ def decide(endpoint: Endpoint, world: World, judged: Judged, now: datetime) -> M
 
 def _must_go_back(endpoint: Endpoint, release: Release, world: World, judged: Judged, now: datetime) -> str:
     if release.asked:
-        return f"{release.asked} ({release.asked_by})"
+        return f"{release.asked_by} rolled it back: {release.asked}"
     if release.step < 0:
         return _never_came_up(endpoint, release, world, now)
     if lost := _lost(endpoint, release, world, now):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelcd.domain.records import Record
-from modelcd.domain.release import Release
+from modelcd.domain.release import Ending, Release
 from modelcd.domain.routing import Routing
 
 
@@ -47,6 +47,37 @@ def why(release: Release) -> str:
     return str(release.closing.get("reason", "")) + late
 
 
+def ending(release: Release) -> str:
+    """Say in a word or two how *release* ended, empty while it goes on: a rollback that got through is no promotion."""
+    if release.ending is Ending.PROMOTED and release.by_rollback:
+        return str(Ending.ROLLED_BACK)
+    return str(release.ending or "")
+
+
+def headline(release: Release) -> str:
+    """Say how *release* ended or where it stands, and for a rollback where it leads."""
+    if release.by_rollback:
+        return _of_rollback(release.ending, release.version)
+    return str(release.ending or f"under way at {release.share:g} %")
+
+
+def _of_rollback(ending: Ending | None, version: int) -> str:
+    match ending:
+        case Ending.PROMOTED:
+            return f"rolled back to version {version}"
+        case None:
+            return f"rollback to version {version} under way"
+        case _:
+            return f"rollback to version {version} {ending}"
+
+
+def _closed(body: Mapping[str, Any]) -> str:
+    """Say of the record that closed a release how it ended; one that closed a rollback names where it led."""
+    if body.get("takes_out") is not None:
+        return _of_rollback(Ending(body["ending"]), int(body["version"]))
+    return str(body["ending"])
+
+
 def _seen(kind: str, body: Mapping[str, Any], version: int) -> tuple[int, int]:
     counted = body["counted"].get(str(version)) if kind == "observed" else None
     return (int(counted["requests"]), int(counted["failures"])) if counted else (0, 0)
@@ -69,7 +100,7 @@ def _what(kind: str, actor: str, body: Mapping[str, Any]) -> str:
             silent = [f"version {version} does not answer: {why}" for version, why in body["unready"].items()]
             return "; ".join([*silent, *(str(body[name]) for name in ("trouble", "asks") if body[name])])
         case "closed":
-            return str(body["ending"])
+            return _closed(body)
         case "late":
             return str(body["follows"])
         case _:
@@ -102,7 +133,7 @@ def news(record: Record) -> tuple[str, str] | None:
     entry, body = record.entry, record.entry.body
     match entry.kind:
         case "closed" if "ending" in body:
-            return f"{record.stream}: release {entry.release} {body['ending']}", str(body["reason"])
+            return f"{record.stream}: release {entry.release} {_closed(body)}", str(body["reason"])
         case "late" if body["follows"]:
             return f"{record.stream}: late labels reopened the verdict of release {entry.release}", str(body["follows"])
         case "repaired":

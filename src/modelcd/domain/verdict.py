@@ -17,6 +17,10 @@ class Verdict(StrEnum):
     FAIL = "fail"
 
 
+HOLDS = "holds"
+"""The reason of an expectation of which there is nothing to tell."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One check's verdict with its reason (one sentence) and evidence (plain JSON values)."""
@@ -36,3 +40,8 @@ def finding_plain(finding: Finding) -> dict[str, Any]:
     """Return *finding* as JSON values."""
     evidence = dict(finding.evidence)
     return {"name": finding.name, "verdict": finding.verdict.value, "reason": finding.reason, "evidence": evidence}
+
+
+def parts(finding: Finding) -> list[dict[str, Any]]:
+    """Return the findings that *finding* sums up as JSON values, or itself where it is one alone."""
+    return [dict(part) for part in finding.evidence.get("findings") or [finding_plain(finding)]]

@@ -18,14 +18,13 @@ import pandas as pd
 from modelcd.domain.gates import Holdout, check
 from modelcd.domain.metrics import METRICS, known
 from modelcd.domain.plain import to_plain
-from modelcd.domain.verdict import Finding, Verdict, worst
+from modelcd.domain.verdict import HOLDS, Finding, Verdict, worst
 from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Model
 from modelcd.project.loading import calling
 
 Plain = dict[str, Any]
 
-HOLDS = "holds"
 SAMPLES = 5
 
 
@@ -136,7 +135,7 @@ def _finding(result: Mapping[str, Any]) -> Finding:
         "rows": seen.get("element_count"),
         "unexpected": seen.get("unexpected_count"),
         "missing": seen.get("missing_count"),
-        "observed": seen.get("observed_value"),
+        "observed": _plain(seen.get("observed_value")),
         "samples": list(seen.get("partial_unexpected_list") or [])[:SAMPLES],
     }
     column = f"({kwargs['column']})" if "column" in kwargs else ""
@@ -149,6 +148,11 @@ def _finding(result: Mapping[str, Any]) -> Finding:
     if severity != "critical":
         return Finding(name, Verdict.PASS, f"does not hold ({severity} only): {_what_was_seen(evidence)}", evidence)
     return Finding(name, Verdict.FAIL, _what_was_seen(evidence), evidence)
+
+
+def _plain(value: Any) -> Any:
+    """Return the number of Python's own that *value*, one of numpy's, is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _what_was_seen(evidence: Mapping[str, Any]) -> str:

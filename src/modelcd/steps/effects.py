@@ -26,7 +26,9 @@ def carry_out(env: Environment, watch: Watch, move: Move, actor: str) -> None:
     if isinstance(move, Close):
         release = watch.endpoint.open
         exposed = counters_plain(release.exposed) if release else {}
-        body = {"ending": move.ending.value, "reason": move.why, "exposed": exposed}
+        body: dict[str, Any] = {"ending": move.ending.value, "reason": move.why, "exposed": exposed}
+        if release is not None and release.by_rollback:
+            body |= {"version": release.version, "takes_out": release.takes_out}
         return record(env, watch, "closed", actor, body)
     if isinstance(move, Open):
         return record(env, watch, "opened", actor, _opening(watch, move), move.release)

@@ -11,6 +11,7 @@ from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.routing import Arm, Routing, Unit
+from modelcd.domain.story import ending
 from modelcd.domain.trace import GENERATION
 from modelcd.domain.verdict import Finding, finding_plain
 from modelcd.environment import Environment
@@ -197,11 +198,10 @@ def settle(env: Environment, watch: Watch, *, actor: str) -> None:
 
 def told_of(release: Release) -> dict[str, Any]:
     """Return how *release* stands as plain values: its ending, or "waiting" while it has none."""
-    ending = str(release.ending) if release.ending is not None else "waiting"
     why = str(release.closing.get("reason", "")) or str(release.judgement.get("reason", ""))
     place, model = release.stream.split("/", 1)
     return {
-        "ending": ending,
+        "ending": ending(release) or "waiting",
         "why": why,
         "model": model,
         "version": release.version,

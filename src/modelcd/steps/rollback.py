@@ -17,6 +17,8 @@ from modelcd.steps.release import Candidate, ask, drive, open_release, settle, t
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
 
+UNSAID = "no reason given"
+
 
 def at_once(candidate: Candidate) -> Candidate:
     """Return *candidate* with the policy of a place without live traffic: everything at once."""
@@ -39,7 +41,7 @@ def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int 
     if under_way is not None and under_way.by_rollback and to in (None, under_way.version):
         return watch  # somebody began this very rollback and did not end it
     if under_way is not None and to is None:
-        return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or "rolled back by hand")
+        return ask(env, model, Ask.ROLL_BACK, actor=who, reason=reason or UNSAID)
     target = to if to is not None else endpoint.before
     if target is None:
         why = f"{model} has no earlier version in {env.name} to go back to that was not itself taken out"
@@ -50,8 +52,7 @@ def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int 
         why = f"version {target} of {model} never had all of {env.name}: there is nothing to go back to"
         raise UsageError(why, help=f"release it as any other: modelcd promote {model} {target} --to {env.name}")
     candidate = at_once(candidate_of(env, model, target))
-    why = reason or "rolled back by hand"
-    return open_release(env, candidate, release=id, actor=who, reason=why, takes_out=endpoint.champion)
+    return open_release(env, candidate, release=id, actor=who, reason=reason or UNSAID, takes_out=endpoint.champion)
 
 
 def roll_back(
