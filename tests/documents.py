@@ -12,7 +12,7 @@ DOCUMENTS = [
         ROOT / name
         for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/README.md", "benchmarks/judge.md")
     ),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").glob("*/README.md")),
     ROOT / "src/modelcd/cli/scaffold/README.md",
 ]
@@ -27,7 +27,7 @@ def typed(document: Path) -> Iterator[str]:
             fenced = not fenced
         code = [line] if fenced or line.startswith("    ") else re.findall(r"`[^`]+`", line)
         for text in code:
-            found = (command.strip() for command in SHELL.findall(text))
+            found = (re.split(r" (?:&&|>>?|\|) ", command)[0].strip() for command in SHELL.findall(text))
             yield from (command for command in found if not command.startswith("import "))
 
 

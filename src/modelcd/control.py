@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.delivery import Delivery
 from modelcd.domain.plain import from_plain
-from modelcd.domain.policy import Canary
+from modelcd.domain.policy import READING, Canary
 from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
@@ -45,13 +45,43 @@ Plain = dict[str, Any]
 
 
 def connect(workspace: str | Path | None = None) -> Control:
-    """Return the verbs over *workspace* (default: `MODELCD_WORKSPACE`, or the user's data folder)."""
+    """Return the verbs over a workspace, which is made if there is none yet; nothing is started by this.
+
+    Args:
+        workspace: Its folder; by default `MODELCD_WORKSPACE`, or else the user's data folder.
+
+    Raises:
+        ConfigurationError: The folder cannot be written, or was made by a newer modelcd.
+
+    Examples:
+        >>> from modelcd import connect
+        >>> control = connect()
+        >>> [line["environment"] for line in control.status("churn")]
+        ['production', 'staging']
+    """
     return Control(open_workspace(Path(workspace) if workspace is not None else None))
 
 
 @dataclass(frozen=True)
 class Control:
-    """What can be done with a workspace; `tell` follows flows (see `modelcd.flows`), `starting` names services."""
+    """What can be done with a workspace: the verbs of the command line, in Python.  Get one from `connect`.
+
+    Results are plain JSON values, the same that `--json` prints.  What a verb cannot do it raises as a `ModelcdError`:
+    `UnknownName` for a model, version, environment or release that does not exist, `Refused` where the answer is no,
+    `CannotTell` where it could not be found out.
+
+    Args:
+        workspace: The workspace, as `modelcd.workspace.open_workspace` returns it.
+        tell: Called with the step, its state, what there is to say and the seconds it took, while a flow runs.
+        starting: Called with the name of each service that is started first.
+
+    Examples:
+        >>> from modelcd import connect
+        >>> for line in connect().status("churn"):
+        ...     print(line["environment"], "serves version", line["version"])
+        production serves version ...
+        staging serves version ...
+    """
 
     workspace: Workspace
     tell: Callable[[str, str, Any, float], None] = field(default=lambda *_: None)
@@ -63,29 +93,100 @@ class Control:
     def deliver(
         self, project: str | Path = ".", *, reason: str = "", again: str = "", trigger: str = "person"
     ) -> Plain:
-        """Walk the project from its data to production; a version that was rejected needs a reason in *again*."""
+        """Build, validate and release a project, from its data to production; returns when that has ended.
+
+        Args:
+            project: The folder with `pipeline.py`.
+            reason: Why; it stands in the history.
+            again: Why a version that was rejected before is tried once more.
+            trigger: What set it off, for the history: `person`, `schedule`, …
+
+        Returns:
+            `ending` (`promoted`, `nothing new`, `stopped`, `rolled back`, …), `why`, `version`, `delivery` and
+            `model`; with a release also everything that `explain` says of it.
+
+        Raises:
+            ProjectError: `pipeline.py` or its data cannot be delivered as written.
+            Rejected: This version was rejected before, and *again* gives no reason.
+            Busy: A release of this model is under way.
+
+        Examples:
+            >>> told = control.deliver("churn")
+            >>> told["ending"], told["why"]
+            ('nothing new', 'version ... in production was built from this very code, data and parameters')
+        """
         path = self._project(project)
         spec = self._describe(path)
         return self._flow("deliver", spec, project=str(path), reason=reason, again=again, trigger=trigger)
 
     def retrain(self, project: str | Path = ".", *, trigger: str = "person") -> Plain:
-        """Deliver the project if there are data that its champion has not seen."""
+        """Deliver a project if there are data that its champion has not seen.
+
+        Args:
+            project: The folder with `pipeline.py`.
+            trigger: What set it off, for the history.
+
+        Returns:
+            What `deliver` returns.
+
+        Examples:
+            >>> control.retrain("churn", trigger="nightly job")["ending"]
+            'nothing new'
+        """
         path = self._project(project)
         return self._flow("retrain", self._describe(path), project=str(path), trigger=trigger)
 
     def promote(
         self, model: str, version: int, environment: str = "production", *, reason: str = "", again: str = ""
     ) -> Plain:
-        """Release a version that passed its gates into *environment*."""
+        """Release a version that passed its gates.
+
+        Args:
+            model: Its name.
+            version: The number of the version.
+            environment: Where to, `staging` or `production`.
+            reason: Why; it stands in the history.
+            again: Why a version that was rejected before is tried once more.
+
+        Returns:
+            The release as `explain` has it, with its `ending`.
+
+        Raises:
+            UnknownName: There is no such model, version or environment.
+            Rejected: The version did not pass its gates, or was taken out before and *again* gives no reason.
+
+        Examples:
+            >>> told = control.promote("churn", 1, "staging", reason="look at it beside the new one")
+            >>> told["ending"], told["version"]
+            ('promoted', 1)
+        """
         self._known(model, environment)
         return self._flow("promote", model=model, version=version, environment=environment, reason=reason, again=again)
 
     def rollback(
         self, model: str, environment: str = "production", *, to: int | None = None, reason: str = ""
     ) -> Plain:
-        """End the release under way, or bring back the version before (or version *to*).
+        """End the release under way, or bring back the version before.
 
         It needs the journal and the gateway and nothing else: no flow, no registry, nobody's leave.
+
+        Args:
+            model: Its name.
+            environment: Where.
+            to: The version to bring back; by default the one before.
+            reason: Why; it stands in the history, and the version that is taken out is not released again without
+                another one.
+
+        Returns:
+            The release that was ended, or the one that brings the version back.
+
+        Raises:
+            UsageError: There is no version to go back to.
+
+        Examples:
+            >>> told = control.rollback("churn", to=1, reason="complaints from the call centre")
+            >>> told["version"]
+            1
         """
         from modelcd.environments.laptop import Laptop
         from modelcd.environments.services import Services
@@ -117,12 +218,37 @@ class Control:
     def hold(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
         """Take over: the release under way stays at its share, and nothing changed by hand is put right.
 
-        Guards keep running.  The hold ends with `release`, and with nothing else.
+        Guards keep running, and a rollback still works.  The hold ends with `release`, and with nothing else.
+
+        Args:
+            model: Its name.
+            environment: Where.
+            reason: Why; it stands in the history.
+
+        Returns:
+            The line of `status` for this model and environment.
+
+        Examples:
+            >>> control.hold("churn", reason="the call centre moves house")["held_by"] != ""
+            True
         """
         return self._ask(model, environment, Ask.HOLD, reason)
 
     def release(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
-        """End a hold: modelcd goes on with what is under way, and puts right what differs from what is wanted."""
+        """End a hold: modelcd goes on with what is under way, and puts right what differs from what is wanted.
+
+        Args:
+            model: Its name.
+            environment: Where.
+            reason: Why; it stands in the history.
+
+        Returns:
+            The line of `status` for this model and environment.
+
+        Examples:
+            >>> control.release("churn")["held_by"]
+            ''
+        """
         return self._ask(model, environment, Ask.RESUME, reason)
 
     def _ask(self, model: str, environment: str, what: Ask, reason: str) -> Plain:
@@ -135,9 +261,8 @@ class Control:
     def _describe(self, project: Path) -> Mapping[str, Any]:
         """Read the project first: a mistake in it is answered before anything is started."""
         from modelcd.adapters.children import ChildProject
-        from modelcd.domain.policy import Budgets
 
-        spec: Mapping[str, Any] = ChildProject(project).call("describe", {}, budget=Budgets().describe).value
+        spec: Mapping[str, Any] = ChildProject(project).call("describe", {}, budget=READING).value
         return spec
 
     def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
@@ -156,7 +281,28 @@ class Control:
     def predict(
         self, model: str, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any], environment: str = "production"
     ) -> Plain:
-        """Ask the stable endpoint of *model* for one score per row; *rows* may be one row, or a DataFrame."""
+        """Ask the stable address of *model* for one score per row.
+
+        Args:
+            model: Its name.
+            rows: One row (a mapping from column to value), a list of them, or a DataFrame.
+            environment: Where.
+
+        Returns:
+            `scores` in the order of the rows, `model`, `version`, and `prediction`, the id for `feedback`; of many
+            rows the K-th is `ID/K`, counted from 0.
+
+        Raises:
+            UsageError: The model refuses the rows.
+            NotReady: Nobody answers at that address.
+
+        Examples:
+            >>> from json import loads
+            >>> from pathlib import Path
+            >>> told = control.predict("churn", loads(Path("churn/row.json").read_text()))
+            >>> len(told["scores"]), told["version"]
+            (1, '1')
+        """
         self._known(model, environment)
         env = self._environment(environment)
         rows = _rows(rows)
@@ -174,14 +320,45 @@ class Control:
         }
 
     def feedback(self, model: str, labels: Sequence[tuple[str, Any]], environment: str = "production") -> Plain:
-        """Attach truths to predictions: pairs of prediction id and label."""
+        """Attach the truth to predictions; guards of success and metrics count what arrives.
+
+        Args:
+            model: Its name.
+            labels: Pairs of a prediction's id and its label.
+            environment: Where they were served.
+
+        Returns:
+            How many `joined` a prediction, are `waiting` for one, or were known `again`.
+
+        Raises:
+            PredictionsError: They could not be written; send them again.
+
+        Examples:
+            >>> receipt = control.feedback("churn", [(told["prediction"], True)])
+            >>> receipt["joined"] + receipt["waiting"]
+            1
+        """
         self._known(model, environment)
         env = self._environment(environment)
         receipt = env.predictions.label(env.stream(model), [Label(key, value) for key, value in labels])
         return {"joined": receipt.joined, "waiting": receipt.waiting, "again": receipt.again}
 
     def log(self, model: str, version: int, environment: str = "production", lines: int = 50) -> str:
-        """Return the newest *lines* that *version* printed in *environment*, also after it ended."""
+        """Return what a version printed, also after it ended.
+
+        Args:
+            model: Its name.
+            version: The number of the version.
+            environment: Where it ran.
+            lines: How many of the newest lines.
+
+        Raises:
+            UnknownName: This version was never released.
+
+        Examples:
+            >>> isinstance(control.log("churn", 1, lines=5), str)
+            True
+        """
         self._known(model, environment)
         known = {release.version for e in self._history.endpoints(model) for release in e.releases}
         if version not in known:
@@ -190,7 +367,15 @@ class Control:
         return env.runtime.log(f"{env.stream(model)}@{version}", lines)
 
     def down(self) -> list[str]:
-        """End every service and every model of the workspace, side by side; returns the names of what ran."""
+        """End every service and every model of the workspace; nothing is lost, and `modelcd up` starts them again.
+
+        Returns:
+            The names of what ran.
+
+        Examples:
+            >>> connect("workspace-of-its-own").down()
+            []
+        """
         from concurrent.futures import ThreadPoolExecutor
 
         from modelcd.environments.services import Services
@@ -211,20 +396,58 @@ class Control:
             return ended + [name for names in pool.map(end, sorted(places)) for name in names]
 
     def url(self, model: str, environment: str = "production") -> str:
-        """Return the stable address of *model* in *environment*."""
+        """Return the stable address of a model, whichever version answers there.
+
+        Args:
+            model: Its name.
+            environment: Where.
+
+        Examples:
+            >>> control.url("churn")
+            'http://127.0.0.1:.../production/churn'
+        """
         return f"http://127.0.0.1:{self.workspace.ports['gateway']}/{environment}/{model}"
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def status(self, model: str = "") -> list[Plain]:
-        """Return what serves where, since when, and what is under way; raises `UnknownName`."""
+        """Return what serves where, since when, and what is under way.
+
+        Args:
+            model: Only this one.
+
+        Returns:
+            A line per model and environment: `model`, `environment`, `version`, `since`, `release`, `url`, `routing`
+            (what is wanted), `held_by`, `held_since`, `trouble`, and `under_way`, the release or None.
+
+        Raises:
+            UnknownName: There is no such model.
+
+        Examples:
+            >>> control.status("churn")[0]["under_way"] is None
+            True
+        """
         endpoints = self._history.standing(model)
         if model and not endpoints:
             self._known(model, "")
         return [self._status(endpoint) for endpoint in endpoints]
 
     def history(self, model: str, environment: str = "") -> list[Plain]:
-        """Return the releases of *model*, newest first, and the deliveries that led to none."""
+        """Return the releases and deliveries of a model, newest first.
+
+        Args:
+            model: Its name.
+            environment: Only the releases into this one.
+
+        Returns:
+            A line per release or delivery: its `kind` and its id under that name, `version`, `by`, `reason`, `opened`,
+            `ended`, `ending`, `why`, and what there is as evidence.
+
+        Examples:
+            >>> newest = control.history("churn", "production")[0]
+            >>> newest["kind"], newest["version"], newest["reason"]
+            ('rollback', 1, 'complaints from the call centre')
+        """
         self._known(model, environment, tried=True)
         lines = [
             release_plain(release)
@@ -237,10 +460,24 @@ class Control:
         return sorted(lines, key=lambda line: str(line["opened"]), reverse=True)
 
     def serving(self, model: str, at: datetime, environment: str = "") -> list[Plain]:
-        """Return what served which share of *model* at the moment *at* in each environment, who put it there, and why.
+        """Return what served which share at some moment, who put it there, and why; from the journal alone.
 
-        Told from the journal alone.  `routing` is what was last seen to be served by then, `put_there` the release
-        that made its version the champion, `under_way` the one that was open.
+        Args:
+            model: Its name.
+            at: The moment, with a time zone.
+            environment: Only this one.
+
+        Returns:
+            The lines of `status` as of then; `routing` is what was last seen to be served, `put_there` the release
+            that made its version the champion, `under_way` the one that was open.
+
+        Raises:
+            UsageError: *at* lies in the future.
+
+        Examples:
+            >>> from datetime import UTC, datetime
+            >>> [line["version"] for line in control.serving("churn", datetime.now(UTC), "production")]
+            [1]
         """
         self._known(model, environment)
         if at > datetime.now(UTC):
@@ -252,7 +489,20 @@ class Control:
         ]
 
     def versions(self, model: str) -> list[Plain]:
-        """Return the versions of *model*, newest first, with where each serves."""
+        """Return the versions of a model, newest first.
+
+        Args:
+            model: Its name.
+
+        Returns:
+            A line per version: `version`, `built`, the digests of artifact, `data` and `code`, `commit`, `rows`,
+            `from` and `until`, whether it is `proven` (gates) and `accepted` (staging), and where it `serves`.
+
+        Examples:
+            >>> oldest = control.versions("churn")[-1]
+            >>> oldest["version"], oldest["proven"], oldest["serves"]
+            (1, True, ['production', 'staging'])
+        """
         self._known(model, "")
         builds = self._history.builds(model)
         serving = {e.environment: e.champion for e in self._history.standing(model)}
@@ -269,7 +519,23 @@ class Control:
         ]
 
     def diff(self, model: str, old: int, new: int) -> Plain:
-        """Return what is different between two versions: code, data, toolchain, what the gates said."""
+        """Return what is different between two versions: code, data, toolchain, what the gates said.
+
+        Args:
+            model: Its name.
+            old: The number of one version.
+            new: The number of the other.
+
+        Returns:
+            `data`, `code` (the lines of a unified diff), `commit`, `toolchain` and `gates`, each with both sides.
+
+        Raises:
+            UnknownName: There is no such version.
+
+        Examples:
+            >>> "".join(control.diff("churn", 1, 2)["code"][:2])
+            '--- a/features.py+++ b/features.py'
+        """
         self._known(model, "")
         builds = self._history.builds(model)
         for number in (old, new):
@@ -297,7 +563,22 @@ class Control:
         }
 
     def explain(self, prefix: str) -> Plain:
-        """Return one release, or delivery, by the beginning of its id: evidence and timeline, or steps."""
+        """Return one release with its evidence and timeline, or one delivery with its steps.
+
+        Args:
+            prefix: The beginning of its id.
+
+        Returns:
+            The line of `history`, and for a release `judgement`, `timeline`, the evidence over time, what it cost,
+            and the `last_error` that the version printed.
+
+        Raises:
+            UnknownName: No id, or more than one, begins like this.
+
+        Examples:
+            >>> control.explain(newest["release"])["ending"] == newest["ending"]
+            True
+        """
         where, found = self._history.find(prefix)
         if isinstance(where, str) or isinstance(found, Delivery):
             return {**delivery_plain(found), "model": where}
@@ -305,9 +586,26 @@ class Control:
         return {**told, "last_error": self._last_error(where, found) if found.exposed.failures else ""}
 
     def replay(self, prefix: str, policy: str | Path | Canary = "") -> Plain:
-        """Let the engine decide once more on what was recorded of a release, under its own policy or another one.
+        """Let the engine decide once more on the traffic of a release, under its own policy or another one.
 
-        *policy* is a rollout, or the Python file that has one.  Nothing is started and nothing is recorded.
+        Nothing is started and nothing is recorded.
+
+        Args:
+            prefix: The beginning of the release's id.
+            policy: A rollout, or the Python file that has one; by default the release's own.
+
+        Returns:
+            What was `live` decided and what is `replayed`, with what is different between the two.
+
+        Raises:
+            UsageError: It is a delivery, or was recorded without the traffic that a replay needs.
+
+        Examples:
+            >>> from modelcd import Canary, guard
+            >>> first = control.history("churn", "production")[-1]["release"]
+            >>> told = control.replay(first, Canary(shares=(10,), guards=[guard.errors()]))
+            >>> told["release"] == first
+            True
         """
         from modelcd.environments.replayed import replayed
 
@@ -328,11 +626,30 @@ class Control:
         soonest: bool = False,
         exposed: float | None = None,
     ) -> Plain:
-        """Tell what the next release into production will need, before it starts; nothing is started or recorded.
+        """Forecast what the next release into production will need; nothing is started or recorded.
 
-        Of *model* under the policy of its newest release, or of the one in *project* as it is written there; *policy*
-        is another rollout, or the Python file that has one.  What was recorded of the model is planned with, and what
-        is *given* instead; see `modelcd.planning.planned`.
+        Args:
+            model: Its name, to plan under the policy of its newest release; empty for the model of *project*.
+            project: The folder with `pipeline.py`.
+            policy: Another rollout, or the Python file that has one.
+            given: Traffic and rates to plan with, in the place of what was recorded.
+            soonest: Choose the shares that lead to 100 % soonest.
+            exposed: With *soonest*, how many requests a version that is worse may get; by default as many as now.
+
+        Returns:
+            For each step and guard the requests and seconds it takes, in the median and for nine of ten releases;
+            `possible` says whether the release can conclude, None where a guard could not be planned.
+
+        Raises:
+            UsageError: A number is neither recorded nor given; the message names the option.
+
+        Examples:
+            >>> from modelcd import Canary, guard
+            >>> from modelcd.planning import Given
+            >>> rollout = Canary(shares=(5, 50), guards=[guard.errors()])
+            >>> told = control.plan("churn", policy=rollout, given=Given(requests_per_minute=600, error_rate=0.01))
+            >>> told["possible"]
+            True
         """
         from modelcd.planning import Given, newest_policy, planned
 
@@ -350,7 +667,6 @@ class Control:
 
     def _policy(self, given: str | Path | Canary) -> Canary:
         from modelcd.adapters.children import ChildProject
-        from modelcd.domain.policy import Budgets
 
         if isinstance(given, Canary):
             return given
@@ -358,7 +674,7 @@ class Control:
         file = path / "pipeline.py" if path.is_dir() else path
         if not file.is_file():
             raise UsageError(f"there is no file {file}", help="a policy is a Python file with rollout = Canary(…)")
-        said = ChildProject(file.parent).call("policy", {"file": file.name}, budget=Budgets().describe)
+        said = ChildProject(file.parent).call("policy", {"file": file.name}, budget=READING)
         return from_plain(Canary, said.value["rollout"])
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:
@@ -372,22 +688,53 @@ class Control:
         return ""
 
     def heads(self) -> dict[str, Plain]:
-        """Return number and digest of the newest record of each stream: who keeps them elsewhere can `verify` later."""
+        """Return number and digest of the newest record of each stream; kept elsewhere, they make `verify` stronger.
+
+        Examples:
+            >>> sorted(control.heads()["production/churn"])
+            ['digest', 'seq']
+        """
         return {stream: {"seq": head.seq, "digest": head.digest} for stream, head in self._journal.heads().items()}
 
     def verify(self, against: Mapping[str, Plain] | None = None) -> list[str]:
-        """Check every stream, also *against* what `heads` once returned; gives a sentence for each that does not hold.
+        """Check that no record of the journal was changed, removed or reordered.
 
-        A history that was written anew, heads and all, is whole in itself: it shows only against what was kept.
+        A history that was written anew as a whole is consistent in itself: that shows only against what was kept.
+
+        Args:
+            against: What `heads` once returned.
+
+        Returns:
+            A sentence for each stream that does not hold; empty when all do.
+
+        Examples:
+            >>> control.verify(against=control.heads())
+            []
         """
         return list(self._history.verify(against or {}, self._journal.orphans()))
 
     def verify_release(self, prefix: str) -> Plain:
-        """Recompute every verdict of a release from the journal alone; gives what differs, and where it is broken."""
+        """Compute every verdict of a release once more, from the journal alone.
+
+        Args:
+            prefix: The beginning of the release's id.
+
+        Returns:
+            What differs from what was recorded, and where the record is broken.
+
+        Examples:
+            >>> control.verify_release(first)["release"] == first
+            True
+        """
         return verified(*self._history.recorded(prefix))
 
     def services(self) -> Plain:
-        """Return which services live, and where they answer."""
+        """Return which services of the workspace live, and where they answer.
+
+        Examples:
+            >>> control.services()["gateway"]
+            {'alive': True, 'url': 'http://127.0.0.1:...'}
+        """
         from modelcd.environments.services import EVERYTHING, ON_DEMAND, Services
 
         services = Services(self.workspace)
@@ -395,11 +742,21 @@ class Control:
         return {name: {"alive": services.alive(name), "url": urls.get(name, "")} for name in (*EVERYTHING, *ON_DEMAND)}
 
     def full(self) -> bool:
-        """Say whether the disk of the workspace has no room left: then nothing steps up, and only a way back works."""
+        """Say whether the disk of the workspace is full: then no release steps up, and only a rollback works.
+
+        Examples:
+            >>> control.full()
+            False
+        """
         return shutil.disk_usage(self.workspace.path).free < FULL
 
     def asleep(self) -> list[str]:
-        """Return which of the services that whatever serves needs do not run."""
+        """Return which of the services that serving needs do not run.
+
+        Examples:
+            >>> control.asleep()
+            []
+        """
         from modelcd.environments.services import Services
 
         services = Services(self.workspace)

@@ -34,7 +34,25 @@ from collections.abc import Iterable
 
 
 class ModelcdError(Exception):
-    """The root: catch this to catch everything modelcd raises on purpose."""
+    """The root: catch this to catch everything modelcd raises on purpose.
+
+    `exit_code` is what the command line ends with: 1 the answer is no, 2 used wrongly, 3 could not find out.
+
+    Args:
+        message: What is wrong, and where.
+        help: What to do about it.
+
+    Examples:
+        >>> from modelcd import Canary, Dataset
+        >>> from modelcd.errors import ModelcdError
+        >>> try:
+        ...     Dataset("s3://bucket/rows.parquet", target="late")
+        ... except ModelcdError as error:
+        ...     print(f"{error.message}\\n{error.help}\\nexit code {error.exit_code}")
+        a dataset is a glob of files, got 's3://bucket/rows.parquet'
+        for example Dataset("data/*.parquet", …)
+        exit code 2
+    """
 
     exit_code = 3
 

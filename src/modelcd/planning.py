@@ -38,9 +38,22 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Given:
-    """What is said for this plan and counts before what was recorded; None is not said.
+    """Numbers to plan with, in the place of what was recorded; None is not said.
 
-    `labels` is the part of the requests that get one, `label_delay` is in seconds, the rates are the champion's.
+    Args:
+        requests_per_minute: Of all users together, above 0.
+        labels: The part of the requests that get a label, above 0 and at most 1.
+        label_delay: How late labels come, in seconds.
+        error_rate: How often the champion fails, from 0 to 1.
+        success_rate: How often the champion is right, from 0 to 1.
+
+    Raises:
+        UsageError: A number lies where it cannot be meant.
+
+    Examples:
+        >>> from modelcd.planning import Given
+        >>> Given(requests_per_minute=600, error_rate=0.01, labels=0.2, label_delay=600).labels
+        0.2
     """
 
     requests_per_minute: float | None = None

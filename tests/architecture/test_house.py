@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 MAPPED = {name: Path(folder) for name, folder in SETUPTOOLS["package-dir"].items()}
-OURS = ("src", "flows", "environments", "benchmarks", "tests", "examples")
+OURS = ("src", "flows", "environments", "benchmarks", "tests", "examples", "docs")
 
 
 def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -74,7 +74,8 @@ def test_every_folder_with_code_is_a_package() -> None:
 
 
 def test_the_public_surface_is_what_a_pipeline_needs() -> None:
-    assert modelcd.__all__ == ["Acceptance", "Budgets", "Canary", "Dataset", "Gate", "Model", "connect", "guard"]
+    classes = ["Acceptance", "Budgets", "Canary", "Dataset", "Gate", "Model", "OnDoubt"]
+    assert modelcd.__all__ == [*classes, "connect", "guard"]
     assert [name for name in modelcd.__all__ if not hasattr(modelcd, name)] == []
 
 

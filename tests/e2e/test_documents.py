@@ -76,7 +76,8 @@ def words(delivered: Delivered) -> dict[str, str]:
 
 
 def test_every_command_of_the_documents_is_run_by_a_test() -> None:
-    typed = {line for _, line in LINES}
+    """Those of the reference are examples of the commands' help: tests/architecture/test_docs.py tries to type them."""
+    typed = {line for document, line in LINES if not document.startswith("docs/reference/")}
 
     assert typed == set(ELSEWHERE) | set(SAID)
     assert not set(ELSEWHERE) & set(SAID)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import modelcd
-from modelcd import Acceptance, Dataset, Gate, Model, guard
+from modelcd import Acceptance, Canary, Dataset, Gate, Model, OnDoubt, guard
 from modelcd.errors import ProjectError
 from modelcd.project.loading import load, location
 
@@ -189,6 +189,12 @@ def test_a_holdout_that_is_neither_share_nor_duration_is_refused(holdout: Any) -
 def test_a_holdout_by_time_needs_a_time() -> None:
     with pytest.raises(ProjectError, match="when a row happened"):
         Dataset("*.csv", target="y", holdout="7D")
+
+
+def test_what_happens_in_doubt_is_one_of_the_known_words() -> None:
+    assert Canary((), on_doubt="extend").on_doubt is OnDoubt.EXTEND
+    with pytest.raises(ValueError, match=r"one of 'hold', 'extend', 'roll_back', got 'perhaps'"):
+        Canary((), on_doubt="perhaps")
 
 
 # -- where and what to do ----------------------------------------------------------------------------------------------

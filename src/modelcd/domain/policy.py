@@ -27,12 +27,36 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True)
 class Gate:
-    """A check on the holdout, scored through the server that will serve.
+    """A check on the holdout before a version serves anybody, scored through the server that will serve it.
 
-    `Gate("roc_auc").at_least(0.8)`, `.at_most(0.2)`, `.no_worse_than_champion(margin=0.01)`,
-    `.per_slice("carrier", min_rows=100)`.  Metrics have the names of `sklearn.metrics`, with or without `_score` (see
-    `modelcd.domain.metrics.METRICS`), or are a function of your own `(truth, scores) -> float`, with
-    `higher_is_better`.  Whatever is claimed is claimed with `confidence`.
+    A gate needs one bound: `at_least`, `at_most`, `no_worse_than_champion` or `per_slice`.  They are judged by
+    confidence bounds, not by the value alone; which statistics each metric gets is in `docs/gates.md`.
+
+    Args:
+        metric: A name of `sklearn.metrics`, with or without `_score`; or any name, with a *function* of your own.
+        bound: Set by the methods below, as are *limit*, *margin*, *column* and *min_rows*.
+        limit: In the metric's own unit.
+        margin: In the metric's own unit.
+        column: A column of the holdout.
+        min_rows: A number of rows.
+        confidence: With what confidence a claim is made, above 0.5 and below 1.
+        higher_is_better: The direction of a *function* of your own; scikit-learn's metrics know theirs.
+        function: `(truth, scores) -> float`, called with two numpy arrays, one entry per row of the holdout.
+
+    Examples:
+        >>> from modelcd import Gate
+        >>> gates = [
+        ...     Gate("roc_auc").at_least(0.8),
+        ...     Gate("roc_auc").no_worse_than_champion(margin=0.01),
+        ...     Gate("roc_auc", confidence=0.99).per_slice("carrier"),
+        ... ]
+
+        A metric of your own:
+
+        >>> def cost(truth, scores):
+        ...     return float((5.0 * truth * (scores < 0.5) + (1 - truth) * (scores >= 0.5)).mean())
+        >>> Gate("cost", function=cost, higher_is_better=False).at_most(0.4).limit
+        0.4
     """
 
     metric: str
@@ -46,21 +70,69 @@ class Gate:
     function: Callable[[Any, Any], float] | None = field(default=None, compare=False, repr=False)
 
     def at_least(self, limit: float) -> Gate:
-        """The metric must be *limit* or more, with confidence: a value that reaches it by luck is inconclusive."""
+        """Require *limit* or more, with confidence: a value that may have reached it by luck is inconclusive.
+
+        Args:
+            limit: In the metric's own unit.
+
+        Raises:
+            ValueError: *limit* is not a finite number.
+
+        Examples:
+            >>> Gate("accuracy").at_least(0.9).limit
+            0.9
+        """
         return replace(self, bound=Bound.AT_LEAST, limit=_number(f"gate {self.metric!r}", limit))
 
     def at_most(self, limit: float) -> Gate:
-        """The metric must be *limit* or less, with confidence: a value that keeps it by luck is inconclusive."""
+        """Require *limit* or less, with confidence: a value that may have kept it by luck is inconclusive.
+
+        Args:
+            limit: In the metric's own unit.
+
+        Raises:
+            ValueError: *limit* is not a finite number.
+
+        Examples:
+            >>> Gate("mean_absolute_error").at_most(12.5).limit
+            12.5
+        """
         return replace(self, bound=Bound.AT_MOST, limit=_number(f"gate {self.metric!r}", limit))
 
     def no_worse_than_champion(self, margin: float = 0.0) -> Gate:
-        """On the same rows, worse than the champion by less than *margin*, with confidence."""
+        """Require that it is worse than the champion, on the same rows, by less than *margin*, with confidence.
+
+        Without a champion, the best prediction that does not look at the rows takes its place.
+
+        Args:
+            margin: In the metric's own unit.
+
+        Raises:
+            ValueError: *margin* is not a finite number.
+
+        Examples:
+            >>> Gate("roc_auc").no_worse_than_champion(margin=0.01).margin
+            0.01
+        """
         return replace(self, bound=Bound.CHAMPION, margin=_number(f"gate {self.metric!r}", margin))
 
     def per_slice(self, column: str, *, margin: float = 0.05, min_rows: int = 100) -> Gate:
-        """No value of *column* where it is certainly worse by *margin*, and most rows where it certainly is not.
+        """Compare with the champion for each value of *column*.
 
-        A value with fewer than *min_rows* rows is not judged.
+        It passes when no value is shown to be worse by *margin* and at least half of the rows have a value that is
+        shown not to be.  Both claims are corrected for the number of values (Holm, 1979).
+
+        Args:
+            column: A column of the holdout.
+            margin: In the metric's own unit.
+            min_rows: A value of *column* with fewer rows than this is not judged.
+
+        Raises:
+            ValueError: *margin* is not a finite number.
+
+        Examples:
+            >>> Gate("roc_auc").per_slice("carrier", margin=0.03, min_rows=200).column
+            'carrier'
         """
         tolerated = _number(f"gate {self.metric!r}", margin)
         return replace(self, bound=Bound.SLICES, column=column, margin=tolerated, min_rows=min_rows)
@@ -83,15 +155,34 @@ FROM_LABELS = frozenset({GuardKind.SUCCESS, GuardKind.METRIC})
 
 @dataclass(frozen=True)
 class Guard:
-    """A live metric, challenger against champion at the same time, with a tolerance; or against a `limit` of its own.
+    """A live metric, challenger against champion at the same time, with a tolerance; or against a limit of its own.
 
-    `margin` is the tolerated excess as a fraction (0.01 is one percentage point) for errors and success, and in the
-    metric's own unit for a number between `low` and `high`; `ratios` maps quantile to the tolerated ratio for latency,
-    e.g. ((0.5, 1.25), (0.99, 1.5)), and `grace` is how many seconds slower is tolerated whatever the ratio: a version
-    with a small share has colder caches, and that is a large part of a few milliseconds.  `higher_is_better` is the
-    direction of success and metric.  With a `limit` (an SLO) nothing is compared: a rate, a mean, or for latency the
-    seconds that the `quantile` may reach.  `label` is the kind of label that its function takes ("bool",
-    "list[float]"), `classes` those that there are; see `modelcd.domain.labels`.
+    What the functions of `guard` return.  With a *limit* (an SLO) nothing is compared.
+
+    Args:
+        name: What it is called in `status` and `explain`; unique within a rollout.
+        kind: What it watches: errors, latency, success (yes or no, by labels) or metric (a number, by labels).
+        margin: The tolerated difference: a fraction for errors and success (0.01 is one percentage point), in the
+            metric's own unit for a number between *low* and *high*.
+        ratios: Of latency, pairs of a quantile and its tolerated ratio to the champion's.
+        grace: Of latency, how many seconds slower is tolerated whatever the ratio: a version with a small share has
+            colder caches, and that is a large part of a few milliseconds.
+        function: `(score, label) -> bool`, or `-> float` for a metric.
+        higher_is_better: The direction of success and metric.
+        low: The least value of a metric.
+        high: The greatest value of a metric.
+        limit: A rate, a mean, or for latency the seconds that *quantile* may reach.
+        quantile: The quantile of latency that a *limit* is about, between 0 and 1.
+        label: The kind of label that *function* takes, as in `"bool"` or `"list[float]"`.
+        classes: The labels that there are, where these are classes.
+
+    Raises:
+        ValueError: A margin, ratio or limit lies where it cannot be meant.
+
+    Examples:
+        >>> from modelcd import guard
+        >>> guard.latency().name, guard.latency(p99=1.2).ratios
+        ('latency', ((0.99, 1.2),))
     """
 
     name: str
@@ -135,16 +226,38 @@ class Guard:
             raise ValueError(f"guard {self.name}: a limit lies between {self.low:g} and {self.high:g}, got {limit:g}")
 
     def at_most(self, limit: float, *, quantile: float = 0.99) -> Guard:
-        """Return an absolute guard: at most *limit*, whatever the champion does (for latency *quantile*, in seconds).
+        """Return an absolute guard: at most *limit*, whatever the champion does.
 
-        A champion that breaks it too blames the environment, not the challenger: the release holds.
+        When the champion breaks it too, the environment is to blame and not the challenger: the release holds.
+
+        Args:
+            limit: A fraction for errors, seconds for latency, the metric's own unit for a metric.
+            quantile: The quantile of latency that the limit is about, between 0 and 1.
+
+        Raises:
+            ValueError: *limit* cannot be reached, or more is better for this guard.
+
+        Examples:
+            >>> guard.latency().at_most(0.3, quantile=0.99).name
+            'latency at most 0.3'
         """
         if self.kind in FROM_LABELS and self.higher_is_better:
             raise ValueError(f"guard {self.name}: more is better, so a limit is .at_least({limit:g})")
         return self._limited(limit, "at most", quantile)
 
     def at_least(self, limit: float) -> Guard:
-        """Return an absolute guard: at least *limit*, whatever the champion does."""
+        """Return an absolute guard: at least *limit*, whatever the champion does.
+
+        Args:
+            limit: A fraction for success, the metric's own unit for a metric.
+
+        Raises:
+            ValueError: *limit* cannot be reached, or less is better for this guard.
+
+        Examples:
+            >>> guard.success(lambda score, label: score == label).at_least(0.8).name
+            'success at least 0.8'
+        """
         if self.kind not in FROM_LABELS or not self.higher_is_better:
             raise ValueError(f"guard {self.name}: less is better, so a limit is .at_most({limit:g})")
         return self._limited(limit, "at least", 0.99)
@@ -156,20 +269,45 @@ class Guard:
 
     @property
     def width(self) -> float:
-        """How wide the scale of its outcomes is: 1 for rates."""
+        """How wide the scale of its outcomes is: 1 for rates.
+
+        Examples:
+            >>> guard.metric(max, 1.0, name="worth", low=-10, high=10).width
+            20.0
+        """
         return self.high - self.low if self.kind is GuardKind.METRIC else 1.0
 
     def badness(self, value: float) -> float:
-        """Return *value* of a metric on the scale from 0 (best) to 1 (worst)."""
+        """Return a value of a metric on the scale from 0 (best) to 1 (worst).
+
+        Args:
+            value: In the metric's own unit.
+
+        Examples:
+            >>> guard.metric(max, 1.0, name="worth", low=0, high=10).badness(2.5)
+            0.75
+        """
         return (self.high - value if self.higher_is_better else value - self.low) / self.width
 
 
 class OnDoubt(StrEnum):
-    """What happens to a release that has found no answer when its time is up."""
+    """What happens to a release that has found no answer when its time is up.
+
+    Attributes:
+        HOLD: It stays at its share and asks a person.
+        EXTEND: Another `step_budget`, and another, until the release's `budget` is used up; then it holds.
+        ROLL_BACK: All traffic goes back to the champion.
+
+    Examples:
+        >>> from modelcd import Canary, OnDoubt, guard
+        >>> Canary(guards=[guard.errors()], on_doubt=OnDoubt.EXTEND).on_doubt
+        <OnDoubt.EXTEND: 'extend'>
+        >>> Canary(guards=[guard.errors()], on_doubt="extend").on_doubt is OnDoubt.EXTEND
+        True
+    """
 
     HOLD = "hold"
     EXTEND = "extend"
-    """Another `step_budget`, and another, until the release's `budget` is used up; then it holds."""
     ROLL_BACK = "roll_back"
 
 
@@ -179,20 +317,48 @@ LADDER_TOLERANCE = (5.0, 2.0, 1.0)
 
 @dataclass(frozen=True)
 class Canary:
-    """A ladder of shares (per cent, rising, below 100; 100 is added by itself) under guards.
+    """How a version gets to production: step by step under guards, or all at once.
 
-    `shares=()` is blue/green: everything at once, and at once back.  `bake` is how many seconds each step is watched
-    at least.  Budgets are in seconds, and a night in which the machine slept uses up none: `start_budget` from the
-    start of a version until it is ready; `warm_up_budget` for its `warm_up` requests, sent to it before its first
-    share; `ready_budget` that a version may be unready once it serves; `step_budget` for each step and `budget` for the
-    whole release, after which `on_doubt` applies.
-    `alpha` bounds the chance that a version no worse on any guard is ever rolled back, `beta` the chance that one
-    beyond a tolerance is ever promoted.  `keep_warm` is how many seconds the old version keeps running after
-    promotion; `watch` is for how many seconds after it labels that come late, of requests served on the ladder, are
-    still judged, with what is left of the same budget: they can take the version out again (0: not at all).  With
-    `fallback` the champion answers when the challenger fails, and the failure still counts against the challenger.
-    `unit` is what is assigned to a version and counted: requests of one user are not independent, so where users are
-    assigned, users are counted.
+    All times are in seconds.  Budgets count watched time only: a night in which the machine slept uses up none.
+    How guards decide is in `docs/judge.md`, what a release will need in `docs/planning.md`.
+
+    Args:
+        shares: The ladder: per cent of the traffic, rising, below 100; 100 is added by itself.  `()` is blue/green:
+            everything at once, and at once back.
+        guards: What is watched on each step, at least one unless *shares* is empty.
+        bake: How long each step is watched at least.
+        step_budget: How long one step may take; then *on_doubt* applies.
+        budget: How long the whole release may take; then *on_doubt* applies.
+        start_budget: How long a version may take from its start until it is ready.
+        ready_budget: How long a version may be unready once it serves.
+        warm_up: How many requests a version is sent before its first share.
+        warm_up_budget: How long these may take.
+        on_doubt: What happens when time is up and the guards have no answer: `"hold"`, `"extend"` or `"roll_back"`.
+        alpha: The chance, at most, that a version which is no worse on any guard is ever rolled back.
+        beta: The chance, at most, that a version beyond a tolerance is ever promoted.
+        fallback: Whether the champion answers when the challenger fails; the failure counts against the challenger
+            all the same.
+        keep_warm: How long the old version keeps running after a promotion.
+        watch: How long after a promotion late labels, of requests served on the ladder, are still judged; they can
+            bring the version before back.  0 is not at all.
+        unit: What is assigned to a version and counted, `"request"` or `"user"`; the gateway of a laptop can do
+            requests only.
+
+    Raises:
+        ValueError: The ladder does not rise, has no guards, or a number lies where it cannot be meant.
+
+    Examples:
+        >>> from modelcd import Canary, guard
+        >>> Canary(shares=(5, 25, 50), guards=[guard.errors(margin=0.01), guard.latency()], bake=600).shares
+        (5.0, 25.0, 50.0)
+        >>> Canary(shares=(5, 50, 25), guards=[guard.errors()])
+        Traceback (most recent call last):
+        ValueError: rollout shares must rise and stay below 100, got (5, 50, 25); ...
+
+        Blue/green:
+
+        >>> Canary(shares=()).shares
+        ()
     """
 
     shares: tuple[float, ...] = (5, 25, 50)
@@ -225,19 +391,20 @@ class Canary:
             ready_budget: float = ...,
             warm_up: int = ...,
             warm_up_budget: float = ...,
-            on_doubt: OnDoubt = ...,
+            on_doubt: OnDoubt | str = ...,
             alpha: float = ...,
             beta: float = ...,
             fallback: bool = ...,
             keep_warm: float = ...,
             watch: float = ...,
-            unit: Unit = ...,
+            unit: Unit | str = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", _shares(self.shares))
         object.__setattr__(self, "guards", tuple(self.guards))
-        object.__setattr__(self, "unit", _unit(self.unit))
+        object.__setattr__(self, "unit", _word("unit", Unit, self.unit))
+        object.__setattr__(self, "on_doubt", _word("on_doubt", OnDoubt, self.on_doubt))
         rising = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
         if not rising or any(not 0 < s < 100 for s in self.shares):
             given = ", ".join(f"{s:g}" for s in self.shares)
@@ -263,11 +430,25 @@ class Canary:
 
     @property
     def judged_by_labels(self) -> bool:
-        """Say whether a guard is fed by labels."""
+        """Say whether a guard is fed by labels.
+
+        Examples:
+            >>> Canary(guards=[guard.errors()]).judged_by_labels
+            False
+        """
         return any(guard.kind in FROM_LABELS for guard in self.guards)
 
     def tolerance_factor(self, step: int) -> float:
-        """How many times the margin is tolerated at *step* (0 is the first)."""
+        """Return how many times the margin is tolerated at a step: few requests cannot show small differences.
+
+        Args:
+            step: Its place on the ladder, from 0.
+
+        Examples:
+            >>> rollout = Canary(shares=(5, 25, 50), guards=[guard.errors()])
+            >>> [rollout.tolerance_factor(step) for step in range(3)]
+            [5.0, 2.0, 1.0]
+        """
         from_end = len(self.shares) - 1 - step
         return LADDER_TOLERANCE[max(0, len(LADDER_TOLERANCE) - 1 - from_end)] if from_end >= 0 else 1.0
 
@@ -278,11 +459,13 @@ def _shares(given: Any) -> tuple[float, ...]:
     return tuple(_number("rollout shares", share) for share in given)
 
 
-def _unit(given: Any) -> Unit:
+def _word(name: str, words: type[StrEnum], given: Any) -> StrEnum:
+    """Return the one of *words* that is *given*; raises `ValueError` naming all of them."""
     try:
-        return Unit(given)
+        return words(given)
     except ValueError as error:
-        raise ValueError(f"Canary(unit=…) is one of {', '.join(map(repr, map(str, Unit)))}, got {given!r}") from error
+        known = ", ".join(map(repr, map(str, words)))
+        raise ValueError(f"Canary({name}=…) is one of {known}, got {given!r}") from error
 
 
 def _number(what: str, given: Any) -> float:
@@ -294,7 +477,24 @@ def _number(what: str, given: Any) -> float:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What a version must do in staging: contract, golden requests, the project's tests, a short load smoke."""
+    """What a version must do in staging: contract, golden requests, the project's tests, a short load smoke.
+
+    Args:
+        tests: A folder of pytest tests that get the staging address in `MODELCD_URL`; none when empty.
+        golden: How many rows must get the scores that they got at the gates.
+        load_requests: How many requests the load smoke sends.
+        load_connections: How many it sends at a time.
+        p99: The 99th percentile of its latency must be below this, in seconds.
+        budget: How long all of it may take, in seconds.
+
+    Raises:
+        ValueError: A number is not above 0.
+
+    Examples:
+        >>> from modelcd import Acceptance
+        >>> Acceptance("acceptance/", p99=0.2).tests
+        'acceptance/'
+    """
 
     tests: str = ""
     golden: int = 200
@@ -309,9 +509,24 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Budgets:
-    """The most time, in seconds, that each part of a delivery may take; and memory for user code, in MB."""
+    """The most time, in seconds, that each part of a delivery may take; and memory for user code, in MB.
 
-    describe: float = 60.0
+    Args:
+        data: Reading the rows, `prepare` and the expectations.
+        tests: The project's own tests.
+        train: Training.
+        start: From the start of a model's process at the gates until it is ready.
+        memory: Address space of a child process, in MB; 0 is no limit.
+
+    Raises:
+        ValueError: A number is not above 0 (for *memory*, is negative).
+
+    Examples:
+        >>> from modelcd import Budgets
+        >>> Budgets(train=4 * 3600, memory=8_000).train
+        14400
+    """
+
     data: float = 600.0
     tests: float = 600.0
     train: float = 3600.0
@@ -319,7 +534,7 @@ class Budgets:
     memory: int = 0
 
     def __post_init__(self) -> None:
-        _positive("Budgets", self, "describe", "data", "tests", "train", "start")
+        _positive("Budgets", self, "data", "tests", "train", "start")
         if self.memory != 0:
             _positive("Budgets", self, "memory")
 
@@ -329,6 +544,9 @@ def _positive(what: str, value: object, *names: str) -> None:
         if _number(f"{what}({name}=…)", getattr(value, name)) <= 0:
             raise ValueError(f"{what}({name}=…) must be above 0, got {getattr(value, name):g}")
 
+
+READING = 60.0
+"""Seconds that reading `pipeline.py` may take: what is written there cannot say so."""
 
 AT_ONCE = Canary(shares=(), keep_warm=0.0, warm_up=0)
 """The policy of a way back, and of a place without live traffic: everything at once."""

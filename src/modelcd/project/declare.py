@@ -32,12 +32,26 @@ _SECONDS = {"w": 7 * 86_400.0, "d": 86_400.0, "h": 3_600.0, "min": 60.0}
 class Dataset:
     """The rows that a model learns from and is checked with: files of one shape, in the project or beside it.
 
-    `pattern` is a glob of parquet or CSV files.  `target` is the column to predict, `time` the column that says when
-    a row happened, `key` one that names each row; neither `target` nor `key` is an input of the model.  `prepare`
-    turns the raw rows into those to learn from (it may drop rows; what it drops is reported, since it is asked for
-    live all the same).  `expectations` is called with `great_expectations.expectations` and returns what must hold of
-    the raw rows.  `holdout` is kept from training, the newest rows by `time`: a share (0.2) or a duration ("7D",
-    "36h").  Without `time` the order of the files and their rows counts as the order of events.
+    Args:
+        pattern: A glob of parquet or CSV files, relative to the project.
+        target: The column to predict; no input of the model.
+        time: The column that says when a row happened.  Without it the order of the files and their rows counts.
+        prepare: `(DataFrame) -> DataFrame`, from the raw rows to those to learn from.  It may drop rows; how many is
+            reported, since live such rows are asked for all the same.
+        expectations: Called with the module `great_expectations.expectations`; returns what must hold of the raw rows.
+        holdout: What is kept from training, the newest rows: a share (0.2) or a duration (`"7D"`, `"36h"`, `"2W"`).
+        key: A column that names each row; no input of the model.
+
+    Raises:
+        ProjectError: Something cannot be meant; what only the rows can tell is found when they are read.
+
+    Examples:
+        >>> from modelcd import Dataset
+        >>> def expectations(expect):
+        ...     return [expect.ExpectColumnValuesToNotBeNull(column="dep_delay")]
+        >>> data = Dataset("data/*.parquet", target="late", time="date", expectations=expectations, holdout="7D")
+        >>> data.holdout_seconds
+        604800.0
     """
 
     pattern: str
@@ -83,7 +97,12 @@ class Dataset:
 
     @property
     def holdout_seconds(self) -> float | None:
-        """The duration that `holdout` says, in seconds; None when it is a share."""
+        """The duration that `holdout` says, in seconds; None when it is a share.
+
+        Examples:
+            >>> Dataset("data/*.csv", target="late").holdout_seconds is None
+            True
+        """
         match = _DURATION.fullmatch(self.holdout) if isinstance(self.holdout, str) else None
         return float(match[1]) * _SECONDS[match[2].lower()] if match else None
 
@@ -91,22 +110,58 @@ class Dataset:
 class guard:  # noqa: N801 - a namespace, read as guard.errors()
     """The live metrics that a release can be guarded by, each challenger against champion at the same time.
 
-    `.at_most(…)` and `.at_least(…)` turn one into an absolute limit (an SLO): `guard.errors().at_most(0.05)`,
-    `guard.latency().at_most(0.3, quantile=0.99)`, `guard.success(correct).at_least(0.8)`.
+    Each function returns a `Guard`, whose methods `at_most` and `at_least` turn it into an absolute limit (an SLO).
+
+    Examples:
+        >>> from modelcd import Canary, guard
+        >>> def correct(score, label):
+        ...     return (score >= 0.5) == label
+        >>> rollout = Canary(
+        ...     guards=[
+        ...         guard.errors(margin=0.01),
+        ...         guard.latency(),
+        ...         guard.latency().at_most(0.3, quantile=0.99),
+        ...         guard.success(correct, margin=0.03),
+        ...     ]
+        ... )
     """
 
     @staticmethod
     def errors(margin: float = 0.01) -> Guard:
-        """Tolerate at most *margin* more failed answers (a fraction: 0.01 is one percentage point)."""
+        """Tolerate at most *margin* more failed answers.
+
+        Args:
+            margin: A fraction of the requests, between 0 and 1: 0.01 is one percentage point.
+
+        Raises:
+            ValueError: *margin* is not between 0 and 1.
+
+        Examples:
+            >>> guard.errors(margin=0.005).margin
+            0.005
+            >>> guard.errors().at_most(0.05).name
+            'errors at most 0.05'
+        """
         return Guard(name="errors", kind=GuardKind.ERRORS, margin=margin)
 
     @staticmethod
     def latency(
         *, p50: float | None = None, p90: float | None = None, p99: float | None = None, grace: float = 0.005
     ) -> Guard:
-        """Tolerate quantiles of the latency up to these ratios; without any, p50=1.25 and p99=1.5.
+        """Tolerate quantiles of the latency up to these ratios to the champion's; without any, p50=1.25 and p99=1.5.
 
-        *grace* is how many seconds slower is tolerated whatever the ratio.
+        Args:
+            p50: The tolerated ratio of medians, above 1.
+            p90: The tolerated ratio of 90th percentiles.
+            p99: The tolerated ratio of 99th percentiles.
+            grace: How many seconds slower is tolerated whatever the ratio.
+
+        Raises:
+            ValueError: A ratio is not above 1, or above 100; *grace* is negative.
+
+        Examples:
+            >>> guard.latency(p99=1.2, grace=0.01).ratios
+            ((0.99, 1.2),)
         """
         given = ((0.5, p50), (0.9, p90), (0.99, p99))
         ratios = tuple((q, float(ratio)) for q, ratio in given if ratio is not None)
@@ -119,8 +174,24 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
     ) -> Guard:
         """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true.
 
-        *label* is what a label is, and what comes otherwise is refused: `bool`, `int`, `float`, `str`, `dict`,
-        `list[float]`, or the classes, `label=("cat", "dog")`.  Without it a label is a truth value, a number or a text.
+        It counts predictions whose label came (`modelcd feedback`), also long after the request.
+
+        Args:
+            function: `(score, label) -> bool`; runs in a child process, with the score that was answered.
+            margin: A fraction of the labelled predictions, between 0 and 1.
+            name: What it is called; unique within a rollout.
+            label: What a label is; what comes otherwise is refused.  `bool`, `int`, `float`, `str`, `dict`,
+                `list[float]`, or the classes, `("cat", "dog")`.  Without it a truth value, a number or a text.
+
+        Raises:
+            ProjectError: *function* is no function, or *label* is nothing that a label can be.
+            ValueError: *margin* is not between 0 and 1.
+
+        Examples:
+            >>> def correct(score, label):
+            ...     return (score >= 0.5) == label
+            >>> guard.success(correct, margin=0.03, label=bool).name
+            'success'
         """
         return guard.outcome(function, margin, name=name, label=label)
 
@@ -135,7 +206,22 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
     ) -> Guard:
         """Tolerate at most *margin* fewer predictions for which `function(score, label)` is true, or more of them.
 
-        With `higher_is_better=False` true is bad: a complaint, a refund.  *label* is as in `guard.success`.
+        Args:
+            function: `(score, label) -> bool`.
+            margin: A fraction of the labelled predictions, between 0 and 1.
+            name: What it is called; unique within a rollout.
+            higher_is_better: False where true is bad (a complaint, a refund).
+            label: What a label is, as in `guard.success`.
+
+        Raises:
+            ProjectError: *function* is no function.
+            ValueError: *margin* is not between 0 and 1.
+
+        Examples:
+            >>> def refunded(score, label):
+            ...     return label == "refund"
+            >>> guard.outcome(refunded, 0.01, name="refunds", higher_is_better=False).name
+            'refunds'
         """
         _checked_function(name, function, "bool", "def correct(score, label): return (score >= 0.5) == label")
         kind, classes = _label(name, label)
@@ -160,10 +246,26 @@ class guard:  # noqa: N801 - a namespace, read as guard.errors()
         higher_is_better: bool = True,
         label: Any = None,
     ) -> Guard:
-        """Tolerate a mean of `function(score, label)` that is worse by at most *margin*, in the metric's own unit.
+        """Tolerate a mean of `function(score, label)` that is worse by at most *margin*.
 
-        The function returns a number from *low* to *high*; the narrower they are, the fewer labels it takes.
-        *label* is as in `guard.success`.
+        Args:
+            function: `(score, label) -> float`, from *low* to *high*; any other answer is an error, never a pass.
+            margin: In the metric's own unit, above 0 and below *high* - *low*.
+            name: What it is called; unique within a rollout.
+            low: The least value; the narrower the bounds, the fewer labels it takes.
+            high: The greatest value.
+            higher_is_better: False where a smaller number is better (an error, a cost).
+            label: What a label is, as in `guard.success`.
+
+        Raises:
+            ProjectError: *function* is no function.
+            ValueError: *margin* does not lie between 0 and *high* - *low*.
+
+        Examples:
+            >>> def off_by(score, label):
+            ...     return min(abs(score - label), 100.0)
+            >>> guard.metric(off_by, 2.0, name="absolute error", high=100.0, higher_is_better=False).width
+            100.0
         """
         _checked_function(name, function, "float", "def earned(score, label): return min(label, 100.0)")
         kind, classes = _label(name, label)
@@ -205,14 +307,41 @@ DEFAULT_GUARDS: Final = (guard.errors(), guard.latency())
 class Model:
     """A model and how it is delivered; `pipeline.py` has one, named `model`.
 
-    It comes from `train`, a function of the rows to learn from (and of `parameters`, if it has an argument of that
-    name) that returns a fitted object with `predict_proba` or `predict`; or from `artifact`, a file by joblib or an
-    MLflow model folder.  `gates` are checked on the holdout, `acceptance` is a folder of pytest tests that get the
-    staging address in `MODELCD_URL`, `rollout` the ladder to production.  `tests` is a folder of pytest tests that
-    run before training.  `files` names what training reads besides its code and data (a YAML of settings, say), so
-    that a change of it trains again.  `method` is `predict_proba` or `predict`, found out by itself when left away.
+    It comes from exactly one of *train* and *artifact*.
 
-    Raises `ProjectError` for what cannot be meant.
+    Args:
+        name: `[team/]name`, in lower case letters, digits and dashes.
+        data: The rows that it learns from and is checked with.
+        train: `(DataFrame) -> fitted object` with `predict_proba` or `predict`; the frame has the target in it.  With
+            an argument named `parameters` it gets *parameters* as well.
+        artifact: A model that was trained elsewhere: a file by joblib, or an MLflow model folder.
+        gates: What must hold on the holdout.  Without any, no version goes on.
+        acceptance: What must hold in staging; a folder of pytest tests is short for `Acceptance(folder)`.
+        rollout: The way to production; by default a canary of 5, 25 and 50 % under `guard.errors()` and
+            `guard.latency()`.
+        parameters: What *train* gets; they are recorded, and a change of one trains again.
+        budgets: How long each part may take.
+        tests: A folder of pytest tests that run before training.
+        files: What training reads besides its code and data (a YAML of settings, say); a change of one trains again.
+        method: `"predict_proba"` or `"predict"`, the one that gives the scores; found out when left away.
+
+    Raises:
+        ProjectError: Something cannot be meant; the message says what to write.
+
+    Examples:
+        >>> from modelcd import Canary, Dataset, Gate, Model, guard
+        >>> def train(rows):
+        ...     from sklearn.linear_model import LogisticRegression
+        ...
+        ...     return LogisticRegression().fit(rows.drop(columns=["late"]), rows["late"])
+        >>> model = Model(
+        ...     name="flight-delay",
+        ...     train=train,
+        ...     data=Dataset("data/*.parquet", target="late", time="date"),
+        ...     gates=[Gate("roc_auc").at_least(0.80), Gate("roc_auc").no_worse_than_champion(margin=0.01)],
+        ...     acceptance="acceptance/",
+        ...     rollout=Canary(shares=(5, 25, 50), guards=[guard.errors(), guard.latency()]),
+        ... )
     """
 
     name: str

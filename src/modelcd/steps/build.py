@@ -17,7 +17,7 @@ from typing import Any
 from modelcd.artifact import digest_of, read_manifest
 from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
-from modelcd.domain.policy import Acceptance, Budgets, Canary
+from modelcd.domain.policy import READING, Acceptance, Budgets, Canary
 from modelcd.domain.records import Entry
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
 from modelcd.domain.versions import Lineage, ModelVersion
@@ -90,7 +90,7 @@ class Walk:
 
 def describe(walk: Walk, known: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     """Read pipeline.py in a child, unless what it says is *known*: what is delivered, and how."""
-    walk.spec = known or walk.project.call("describe", {}, budget=Budgets().describe).value
+    walk.spec = known or walk.project.call("describe", {}, budget=READING).value
     walk.builds = read_builds(walk.env, walk.model)
     return walk.spec
 
@@ -276,7 +276,8 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
             scores["champion"] = validate.score(walk.env, rival, theirs, walk.budgets.start)
         elif champion is not None:  # the champion once more: it need not be asked twice
             scores |= {"champion": scores["challenger"], "itself": True}
-    _leave(walk, "golden.json", {"rows": rows[: validate.GOLDEN], "scores": scores["challenger"][: validate.GOLDEN]})
+    asked = walk.acceptance.golden
+    _leave(walk, "golden.json", {"rows": rows[:asked], "scores": scores["challenger"][:asked]})
     left = _leave(walk, "scores.json", scores)
     checked = walk.call("gates", walk.budgets.data, data=walk.prepared["data"], scores=left)
     walk.metrics = checked["metrics"]

@@ -21,9 +21,6 @@ BATCH = 500
 MOST_ROWS = 20_000
 """Rows of the holdout that are scored at most; of a larger one, so many spread evenly."""
 
-GOLDEN = 200
-"""Rows whose scores are remembered, to be asked for again in staging."""
-
 PACE = 100
 """One-row requests by which the latency is measured."""
 
