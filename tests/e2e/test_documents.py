@@ -28,6 +28,7 @@ ELSEWHERE = {
     "retrain": "tests/e2e/test_lifecycle.py",
     "rollback MODEL": "tests/e2e/test_lifecycle.py",
     "up": "tests/e2e/test_bad_days.py",
+    "up --port NAME=PORT": "tests/e2e/test_bad_input.py",
 }
 """Commands that move things, or need what was moved, are run in a test of their own, with what must come of them."""
 
