@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+import psutil
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+
+from modelcd.environments.abandoned import driver_of
+from modelcd.errors import ModelcdError
+from modelcd.flows._states import GOOD, of_error, of_flow, of_step
 
 T = TypeVar("T")
 
@@ -50,6 +58,24 @@ class Outcome:
         return self.result
 
 
+def visible(outcome: Outcome, go: Callable[[], Mapping[str, Any]], good: Mapping[str, str] = GOOD) -> State[Any]:
+    """Keep in *outcome* what *go* comes to, and return it as the state of the flow's run."""
+    _name_driver()
+    try:
+        return of_flow(outcome.of(go), good)
+    except ModelcdError as error:
+        return of_error(error)
+
+
+def _name_driver() -> None:
+    """Tell the server which process drives this run, so that it does not stand there as running when that is killed."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or not pages.get():
+        return
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, infrastructure_pid=driver_of(psutil.Process()))
+
+
 def step(name: str, function: Callable[[], T]) -> T:
     """Run *function* as the task *name*, and tell the listener when it begins and how it ends."""
     told, began = listener.get(), time.perf_counter()
@@ -66,8 +92,11 @@ def step(name: str, function: Callable[[], T]) -> T:
 def _visibly(name: str, function: Callable[[], T]) -> T:
     outcome = Outcome()
 
-    def run() -> str:
-        return str(getattr(outcome.of(function), "reason", ""))
+    def run() -> State[Any]:
+        try:
+            return of_step(name, outcome.of(function))
+        except ModelcdError as error:
+            return of_error(error)
 
     try:
         task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(run)()

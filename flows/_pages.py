@@ -2,22 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from modelcd.domain import figures
+from modelcd.domain.delivery import Delivery
 from modelcd.domain.policy import GuardKind
 from modelcd.domain.release import Endpoint, Release
 from modelcd.domain.story import headline
-from modelcd.domain.verdict import Finding
+from modelcd.domain.verdict import Verdict
 from modelcd.explaining import evidence_line
 from modelcd.plots import embedded
 
 
-def gates(findings: Sequence[Finding]) -> str:
-    """Return the offline checks as a Markdown table."""
-    rows = [f"| {f.name} | {f.verdict} | {_cell(f.reason)} |" for f in findings]
-    return "\n".join(["# Gates", "", "| check | verdict | reason |", "|---|---|---|", *rows])
+def delivery(model: str, ended: Delivery, told: Mapping[str, Any], help: str = "") -> str:
+    """Return how a delivery ended as Markdown: why, each step with what its checks found, and what to do.
+
+    *told* is what its flow returned, empty where an error stopped it; *help* is then what that error says to do.
+    """
+    at = f" at {told['at']}" if "at" in told else ""
+    version = f"version {ended.version} of {model}" if ended.version else model
+    lines = [
+        f"# {version[0].upper()}{version[1:]}: {ended.ending}{at}",
+        "",
+        _cell(ended.why),
+        "",
+        f"**What to do:** {_cell(help or _advice(model, ended, told))}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| delivery | {ended.id}, of {_cell(ended.project)} |",
+        f"| by | {ended.actor}: {_cell(ended.reason or ended.trigger)} |",
+        f"| from, to | {ended.opened} … {ended.ended} |",
+        *([f"| release | {told['release']} into {told['environment']} |"] if "release" in told else []),
+        "",
+        "| step | verdict | seconds | what was found |",
+        "|---|---|---|---|",
+        *(f"| {s['name']} | {s['verdict']} | {s['seconds']:.1f} | {_cell(_brief(s))} |" for s in ended.steps),
+    ]
+    for one in ended.steps:
+        if found := one["evidence"].get("findings"):
+            lines += ["", f"## {one['name']}", "", "| check | verdict | reason | numbers |", "|---|---|---|---|"]
+            lines += [_check(part) for part in found]
+    return "\n".join(lines)
+
+
+_STOPPED = {
+    "expectations": "bring data that keep them, or change `expectations` in pipeline.py",
+    "tests": "make the project's tests pass",
+    "gates": "train a better version, or change `gates` in pipeline.py",
+    "acceptance": "see what staging answered in the log of the version: `modelcd logs {model} {version} --in staging`",
+}
+
+
+def _advice(model: str, ended: Delivery, told: Mapping[str, Any]) -> str:
+    explain = f"`modelcd explain {told.get('release', ended.id)}`"
+    match ended.ending:
+        case "promoted":
+            return f"nothing; if it has to go: `modelcd rollback {model}`"
+        case "nothing new":
+            return "nothing"
+        case "stopped":
+            advice = _STOPPED.get(str(told.get("at")), "see what was found below")
+            return f"{advice.format(model=model, version=ended.version)}; then: `modelcd deliver`"
+        case "waiting":
+            return f"a person has to decide: {explain}"
+        case "interrupted":
+            return "`modelcd deliver` begins anew, and builds nothing twice"
+        case _:
+            return f'{explain}; then `modelcd deliver`, with `--again "why"` to try the same version once more'
+
+
+def _brief(step: Mapping[str, Any]) -> str:
+    """Return what a step found, without what the table of its checks tells."""
+    found = step["evidence"].get("findings")
+    if not found:
+        return str(step["reason"])
+    bad = sum(part["verdict"] != Verdict.PASS.value for part in found)
+    return f"{len(found) - bad} of {len(found)} checks passed"
+
+
+def _check(part: Mapping[str, Any]) -> str:
+    numbers = ", ".join(f"{k} {_number(v)}" for k, v in part["evidence"].items() if isinstance(v, int | float))
+    return f"| {_cell(part['name'])} | {part['verdict']} | {_cell(part['reason'])} | {_cell(numbers)} |"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def release(endpoint: Endpoint, ended: Release, told: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from modelcd.domain.delivery import stream_of
 from modelcd.domain.release import Ending, Endpoint, Release
@@ -29,7 +30,8 @@ from modelcd.environments.laptop import Laptop
 from modelcd.errors import Busy, Conflict, ModelcdError, Refused
 from modelcd.explaining import explained
 from modelcd.flows import _pages
-from modelcd.flows._effects import Outcome, leave, listener, step
+from modelcd.flows._effects import Outcome, leave, listener, step, visible
+from modelcd.flows._states import BACK, nothing_asked
 from modelcd.steps import build
 from modelcd.steps.place import Place
 from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_held, refuse_rejected, settle, told_of
@@ -51,35 +53,37 @@ described: ContextVar[Mapping[str, Any] | None] = ContextVar("described", defaul
 @flow(name="deliver", flow_run_name="deliver {project}")
 def deliver(
     workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
-) -> Told:
+) -> State[Told]:
     """Walk the project at *project* from its data to production, as far as it is good."""
     place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    return _outcome().of(lambda: deliver_in(place, Path(project), who, reason=reason, trigger=trigger, again=again))
+    go = partial(deliver_in, place, Path(project), who, reason=reason, trigger=trigger, again=again)
+    return visible(_outcome(), go)
 
 
 @flow(name="retrain", flow_run_name="retrain {project}")
-def retrain(workspace: str, project: str, trigger: str = "schedule", by: str = "") -> Told:
+def retrain(workspace: str, project: str, trigger: str = "schedule", by: str = "") -> State[Told]:
     """Deliver the project at *project* if there are data that its champion has not seen."""
     place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    return _outcome().of(lambda: deliver_in(place, Path(project), who, trigger=trigger, new_data=True))
+    return visible(_outcome(), partial(deliver_in, place, Path(project), who, trigger=trigger, new_data=True))
 
 
 @flow(name="promote", flow_run_name="promote {model} {version} to {environment}")
 def promote(
     workspace: str, model: str, version: int, environment: str, reason: str = "", again: str = "", by: str = ""
-) -> Told:
+) -> State[Told]:
     """Release a proven version into *environment*: by the ladder of its policy in production, at once elsewhere."""
     place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    return _outcome().of(lambda: promote_in(place, model, version, environment, who, reason=reason, again=again))
+    go = partial(promote_in, place, model, version, environment, who, reason=reason, again=again)
+    return visible(_outcome(), go)
 
 
 @flow(name="rollback", flow_run_name="rollback {model} in {environment}")
 def rollback(
     workspace: str, model: str, environment: str, reason: str = "", to: int | None = None, by: str = ""
-) -> Told:
+) -> State[Told]:
     """End the release under way, or bring back the version before."""
     place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    return _outcome().of(lambda: rollback_in(place, model, environment, who, reason=reason, to=to))
+    return visible(_outcome(), partial(rollback_in, place, model, environment, who, reason=reason, to=to), BACK)
 
 
 def _outcome() -> Outcome:
@@ -152,13 +156,20 @@ def _recorded(walk: build.Walk, go: Callable[[], Told]) -> Told:
         said = f"{why}: {who.why}" if who.id == walk.delivery else f"{why}; delivery {who.id} goes on"
         raise Refused(said, help=f"how things stand: modelcd status {walk.model}") from error
     except ModelcdError as error:
-        build.close_delivery(walk, "refused" if error.exit_code == 1 else "failed", error.message)
+        _closed(walk, "refused" if error.exit_code == 1 else "failed", error.message, help=error.help)
         raise
     except BaseException as error:
-        build.close_delivery(walk, "interrupted", f"{type(error).__name__} in its driver")
+        _closed(walk, "interrupted", f"{type(error).__name__} in its driver")
         raise
-    build.close_delivery(walk, told["ending"], told["why"])
-    return {**told, "delivery": walk.delivery, "model": walk.model}
+    told = {**told, "delivery": walk.delivery, "model": walk.model}
+    _closed(walk, told["ending"], told["why"], told=told)
+    return told
+
+
+def _closed(walk: build.Walk, ending: str, why: str, *, help: str = "", told: Mapping[str, Any] | None = None) -> None:
+    """Record how the delivery ended, and leave its page."""
+    delivery = build.close_delivery(walk, ending, why)
+    leave(f"delivery-{walk.model}-{walk.delivery}", lambda: _pages.delivery(walk.model, delivery, told or {}, help))
 
 
 def _walk(walk: build.Walk, way: _Way) -> Told:
@@ -178,10 +189,8 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
         {"gates": partial(build.check_gates, walk, champion)},
     ):
         for name, finding in _side_by_side(walk, checks).items():
-            if finding.verdict is not Verdict.PASS and not _nothing_asked(name, finding):
-                _leave(walk)
+            if finding.verdict is not Verdict.PASS and not nothing_asked(name, finding):
                 return _stopped(walk, name, finding)
-    _leave(walk)
     candidate = build.prove(walk)
     _stage(walk, way, candidate)
     finding = _checked(walk, "acceptance", lambda: build.accept_staged(walk, staging))
@@ -197,11 +206,6 @@ def _stopped(walk: build.Walk, name: str, finding: Finding) -> Told:
     number = walk.version.number if walk.version else None
     why = f"{name}: {finding.reason}"
     return {"ending": "stopped", "why": why, "version": number, "at": name, "findings": parts(finding)}
-
-
-def _nothing_asked(name: str, finding: Finding) -> bool:
-    """Say whether a project simply has no expectations or no tests: that is said, and does not stop it."""
-    return name in ("expectations", "tests") and finding.verdict is Verdict.INCONCLUSIVE
 
 
 def nothing_new(walk: build.Walk, endpoint: Endpoint, again: str, new_data: bool) -> Told | None:
@@ -275,10 +279,6 @@ def _reason(walk: build.Walk) -> str:
 
 def _all(walk: build.Walk) -> list[dict[str, Any]]:
     return [finding_plain(finding) for finding in walk.findings]
-
-
-def _leave(walk: build.Walk) -> None:
-    leave(f"gates-{walk.model}-{walk.delivery}", lambda: _pages.gates(walk.findings))
 
 
 # -- releases ----------------------------------------------------------------------------------------------------------

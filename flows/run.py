@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect import Flow
+from prefect.client.schemas.objects import State
 
 from modelcd.flows import deliver as flows
 from modelcd.flows._effects import Outcome, listener, pages
 
-FLOWS: Mapping[str, Flow[..., flows.Told]] = {
+FLOWS: Mapping[str, Flow[..., State[flows.Told]]] = {
     "deliver": flows.deliver,
     "retrain": flows.retrain,
     "promote": flows.promote,

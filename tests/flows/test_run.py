@@ -112,7 +112,7 @@ def live(place: Workspace, folder: Path, *, kills: int = 0, fails: bool = False,
         env={**known, **prefect_settings(place)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     told = json.loads(ended.stdout.splitlines()[-1])

@@ -10,11 +10,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
+import httpx
 import psutil
 import uvicorn
 
 from modelcd.api.app import application
 from modelcd.control import ENVIRONMENTS, Control
+from modelcd.environments.abandoned import close_abandoned
 from modelcd.environments.laptop import laptop, notices
 from modelcd.environments.services import Services
 from modelcd.errors import ModelcdError
@@ -24,6 +26,9 @@ from modelcd.workspace import Workspace, open_workspace
 
 ROUND_EVERY = 1.0
 """Seconds between two rounds of the reconciler."""
+
+TIDY_EVERY = 5.0
+"""Seconds between two looks for runs on Prefect's pages that nobody drives any more."""
 
 GRACE = 5.0
 """Seconds that a process of a removed workspace has to end by itself."""
@@ -70,6 +75,16 @@ def revive(workspace: Workspace, stop: threading.Event) -> None:
                 say(_told(error))
 
 
+def tidy(workspace: Workspace, stop: threading.Event) -> None:
+    """Close what stands on Prefect's pages as running though its driver was killed, until *stop* is set."""
+    services = Services(workspace)
+    while not stop.wait(TIDY_EVERY):
+        if services.alive("prefect"):
+            with suppress(httpx.HTTPError):
+                for name in close_abandoned(services):
+                    say(f"the driver of a run on Prefect's pages is gone, the run is closed: {name}")
+
+
 def outlive(workspace: Workspace, stop: threading.Event, end: Callable[[], None]) -> None:
     """End every process of *workspace* and then, by *end*, this one, once somebody has removed its folder."""
     services, known = Services(workspace), set[psutil.Process]()
@@ -103,6 +118,7 @@ def main() -> None:
     works: list[Callable[[], None]] = [
         partial(reconcile, workspace, stop),
         partial(revive, workspace, stop),
+        partial(tidy, workspace, stop),
         partial(outlive, workspace, stop, partial(setattr, server, "should_exit", True)),
     ]
     threads = [threading.Thread(target=work, daemon=True) for work in works]
