@@ -308,7 +308,22 @@ def test_gates_are_checked_with_the_users_own_functions(
     scores.write_text(pd.Series({"challenger": (holdout["b"] / 100).tolist()}).to_json())
     told = whole.call("gates", {"data": prepared["data"], "scores": str(scores)}, budget=BUDGET).value
 
-    assert [(f["name"].split()[0], f["verdict"]) for f in told["findings"]] == [("roc_auc", "pass"), ("right", "fail")]
+    assert [(f["name"].split()[0], f["verdict"]) for f in told["findings"]] == [
+        ("roc_auc", "pass"),
+        ("right", "fail"),
+        ("success", "pass"),
+    ]
+
+
+def test_a_guard_that_certifies_anything_is_found_without_training(project: ChildProject, whole: ChildProject) -> None:
+    path = project.project / "pipeline.py"
+    path.write_text(path.read_text().replace("(score >= 0.5) == label", "bool(label) or True"))
+
+    (sound,) = whole.call("try_guards", {}, budget=BUDGET).value["findings"]
+    (found,) = project.call("try_guards", {}, budget=BUDGET).value["findings"]
+
+    assert (sound["verdict"], found["verdict"]) == ("pass", "fail")
+    assert "guard success is true for 54 of 54 rows, at any score; compare the two" in found["reason"]
 
 
 def test_the_champion_delivered_once_more_is_not_said_to_have_no_champion(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from modelcd import Dataset
+from modelcd import Dataset, Gate, Model
 from modelcd.errors import ProjectError
-from modelcd.project.data import read
+from modelcd.project.data import Split, gates_fit, read
 
 
 def test_a_compressed_csv_is_read(tmp_path: Path) -> None:
@@ -37,3 +38,50 @@ def test_a_csv_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes,
         read(tmp_path, Dataset("*.csv", target="b"))
 
     assert refused.value.help
+
+
+@pytest.mark.parametrize(
+    ("metric", "target", "message", "help"),
+    [
+        (
+            "roc_auc",
+            ["no", "yes"],
+            "gate 'roc_auc' does not fit the target 'größe': a truth of 0 and 1 is needed, and it holds 'no' and 'yes'",
+            "say in prepare which one is positive: return rows.assign(**{'größe': rows['größe'] == 'yes'})",
+        ),
+        ("f1", [1, 2], "it holds 1 and 2", "rows['größe'] == 2"),
+        (
+            "roc_auc_score",
+            ["a", "b", "c"],
+            "it holds 3 classes ('a', 'b', 'c')",
+            "for several classes there are accuracy, balanced_accuracy, f1_macro, matthews_corrcoef",
+        ),
+        ("log_loss", [0, 1, 2], "it holds 3 classes (0, 1, 2)", "accuracy, balanced_accuracy, f1_macro"),
+        ("roc_auc", [k / 7 for k in range(300)], "it holds 300 different values", "for numbers there are r2, mean"),
+        ("r2", ["no", "yes"], "numbers are needed, and truths hold 'no'", "for classes there are accuracy"),
+        ("accuracy", [k / 7 for k in range(300)], "there are 300 different classes", "for numbers there are r2, mean"),
+    ],
+)
+def test_a_gate_that_does_not_fit_the_target_is_refused_with_the_metrics_that_do(
+    metric: str, target: list[object], message: str, help: str
+) -> None:
+    rows = pd.DataFrame({"größe": target})
+    gates = [Gate("mine", function=lambda truth, scores: 1.0).at_least(0.5), Gate(metric).at_most(1)]
+    model = Model("m", artifact="m", data=Dataset("*.csv", target="größe"), gates=gates)
+
+    with pytest.raises(ProjectError) as refused:
+        gates_fit(model, Split(rows, rows, len(rows)))
+
+    assert message in refused.value.message
+    assert help in refused.value.help
+
+
+@pytest.mark.parametrize(
+    ("metric", "target"),
+    [("roc_auc", [True, False]), ("f1", [0.0, 1.0]), ("accuracy", ["a", "b"]), ("f1_macro", [3, 4]), ("r2", [1, 2.5])],
+)
+def test_a_gate_that_fits_the_target_is_left_alone(metric: str, target: list[object]) -> None:
+    rows = pd.DataFrame({"y": target})
+    model = Model("m", artifact="m", data=Dataset("*.csv", target="y"), gates=[Gate(metric).at_least(0.5)])
+
+    gates_fit(model, Split(rows, rows, len(rows)))

@@ -108,7 +108,7 @@ def test_a_way_back_is_told_with_its_numbers_its_cost_and_what_to_do(told: Told,
     assert f"    failed: version 3 {100 * bad / n:.1f} % ({bad} of {n}), version 2 0.0 % (0 of " in out
     assert "evidence that it is worse  ▁" in out
     assert f"█  {figures.ratio(errors['odds'])}, bar 100 : 1" in out
-    assert "requests were given to version 3; " in out
+    assert "requests went to version 3; " in out
     assert "The way back was rehearsed in 0.14 s; gone in earnest, it took 0.14 s." in out
     assert "with a chance of 1 %" in out
     assert f"(p {figures.chance(exact['budget']['p'])}, however" in out.replace("\n    ", " ")

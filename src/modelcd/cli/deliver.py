@@ -15,6 +15,7 @@ import click
 
 from modelcd.cli import exit_after
 from modelcd.cli.app import Taught, emit
+from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Verdict
 from modelcd.errors import ModelcdError
 
@@ -181,7 +182,7 @@ def outcome(told: dict[str, Any]) -> str:
     elif ending == "rolled back" and exposed.get("requests"):
         seen = exposed["failures"] - exposed["rescued"]
         lines.append(
-            f"  {exposed['requests']:,} requests were given to it, {exposed['failures']:,} failed:"
+            f"  {counted(exposed['requests'], 'request')} went to it, {exposed['failures']:,} failed:"
             f" {exposed['rescued']:,} of them were answered by the champion, {seen:,} failed for users"
         )
     if found := told.get("release") or (ending == "stopped" and told["delivery"]):

@@ -17,7 +17,7 @@ from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, lasted, span
 from modelcd.domain import figures
 from modelcd.domain.policy import GuardKind
-from modelcd.domain.telling import about
+from modelcd.domain.telling import about, counted
 from modelcd.domain.trace import GENERATION
 from modelcd.domain.verdict import Verdict
 from modelcd.errors import UsageError
@@ -172,7 +172,7 @@ def _points(found: Plain) -> list[Plain]:
 
 def _cost(found: Plain) -> Iterator[str]:
     if found["requests"]:
-        given = f"{found['requests']:,} requests were given to version {found['version']}"
+        given = f"{counted(found['requests'], 'request')} went to version {found['version']}"
         seen, by = found["failed"] - found["rescued"], f"were answered by version {found['champion']}"
         failed = f"; {found['failed']:,} failed, {found['rescued']:,} of them {by}, {seen:,} failed for users."
         yield from _wrapped(given + (failed if found["failed"] else ", and none failed."), "  ")
@@ -277,7 +277,7 @@ def verify(release: str, against: TextIO | None, as_json: bool) -> None:
         click.echo(trouble)
     if not troubles:
         kept = f"; {len(noted)} heads are as they were noted" if noted is not None else ""
-        click.echo(f"the journal is whole: {records:,} records in {len(heads):,} streams{kept}")
+        click.echo(f"the journal is whole: {counted(records, 'record')} in {counted(len(heads), 'stream')}{kept}")
     sys.exit(1 if troubles else 0)
 
 
@@ -305,7 +305,7 @@ def _verify_release(release: str, as_json: bool) -> None:
 
 def _recomputed(found: Plain) -> str:
     count = found["verdicts"]
-    told = f"{count:,} verdict{'s' * (count != 1)} of release {found['release']} recomputed from the journal:"
+    told = f"{counted(count, 'verdict')} of release {found['release']} recomputed from the journal:"
     differ = len({difference["seq"] for difference in found["differences"]})
     if found["same"]:
         told += (

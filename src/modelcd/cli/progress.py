@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from modelcd.domain.release import Release
 from modelcd.domain.rollout import Rehearse, Shift, Start, Warm
 from modelcd.domain.story import shares
+from modelcd.domain.telling import counted
 from modelcd.domain.verdict import HOLDS, Finding, Verdict
 
 WIDTH = 100
@@ -126,8 +127,7 @@ def _rung(place: str, release: Release, ticked: Any) -> str:
     guards = "  ".join(_guard(finding) for finding in ticked.findings) or ticked.wait.why
     if ticked.findings and not seen and not release.exposed.requests:
         guards = "waits for live requests: it decides from them"
-    given = release.exposed.requests
-    return f"  {place:<13} {release.share:g} %  {bar}  {given:,} request{'s' * (given != 1)}   {guards}"
+    return f"  {place:<13} {release.share:g} %  {bar}  {counted(release.exposed.requests, 'request')}   {guards}"
 
 
 def _guard(finding: Finding) -> str:

@@ -90,13 +90,17 @@ def _project(folder: Path) -> Iterator[Line]:
         yield True, "no project here (no pipeline.py)", ""
         return
     from modelcd.adapters.children import ChildProject
+    from modelcd.domain.telling import counted
 
     try:
         project = ChildProject(folder.resolve())
         spec = project.call("describe", {}, budget=60.0).value
         yield True, f"pipeline.py describes {spec['name']}", ""
         files = project.call("data", {}, budget=600.0).value["files"]
-        yield bool(files), f"{len(files)} data files", f"put data where {spec['data']['pattern']} finds them"
+        yield bool(files), counted(len(files), "data file"), f"put data where {spec['data']['pattern']} finds them"
+        for finding in project.call("try_guards", {}, budget=600.0).value["findings"]:
+            what, _, way_out = finding["reason"].partition("; ")
+            yield finding["verdict"] == "pass", what, way_out
     except ModelcdError as error:
         yield False, error.message, error.help
 

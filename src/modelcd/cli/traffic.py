@@ -16,6 +16,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from modelcd.domain.telling import counted
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -62,7 +64,8 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join(10.0)
-        return f"{self._sent:,} requests, {self._failed:,} failed for users, {self._labelled:,} labels followed"
+        followed = f"{counted(self._labelled, 'label')} followed"
+        return f"{counted(self._sent, 'request')}, {self._failed:,} failed for users, {followed}"
 
     def _take(self) -> tuple[bytes, Any, float] | None:
         with self._lock:

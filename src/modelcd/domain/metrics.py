@@ -75,15 +75,71 @@ def numbers(values: Array, what: str) -> Floats:
     try:
         return np.asarray(values).astype(float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"this metric needs numbers, {what}: {error}") from error
+        word = next((value for value in np.ravel(values).tolist() if isinstance(value, str)), values[0])
+        raise ValueError(
+            f"numbers are needed, and {what} hold {word!r}; for classes there are {', '.join(SEVERAL_CLASSES)}"
+        ) from error
 
 
 def positives(truth: Array) -> NDArray[np.bool_]:
     """Return where *truth* is 1; raises `ValueError` unless it holds 0 and 1 (or -1 and 1) only."""
-    given = numbers(truth, "the truth")
+    given = truth
+    if truth.dtype.kind not in "fiub":
+        try:
+            given = numbers(truth, "truths")
+        except ValueError as error:
+            raise ValueError(not_binary(truth)) from error
     if not (np.isin(given, (0, 1)).all() or np.isin(given, (-1, 1)).all()):
-        raise ValueError("this metric needs a truth of 0 and 1; write the target as such")
+        raise ValueError(not_binary(truth))
     return np.asarray(given == 1, dtype=bool)
+
+
+SEVERAL_CLASSES = ("accuracy", "balanced_accuracy", "f1_macro", "matthews_corrcoef")
+"""Metrics of any classes, be they two or more, numbers or words."""
+
+OF_NUMBERS = ("r2", "mean_absolute_error", "root_mean_squared_error", "median_absolute_error")
+"""Metrics of a target that is a number; there are more."""
+
+
+def misfit(name: str, truth: Array, target: str) -> str:
+    """Say why no score can be held against *truth*, the column *target*, by the metric *name*; empty when one can."""
+    metric = METRICS[name]
+    try:
+        if metric.binary:
+            positives(truth)
+        elif metric.tallied is not None or name == "accuracy":
+            _labels(truth)
+        else:
+            numbers(truth, "truths")
+    except ValueError as error:
+        return not_binary(truth, target) if metric.binary else str(error)
+    return ""
+
+
+def not_binary(truth: Array, target: str = "target") -> str:
+    """Say what *truth*, the column *target*, holds where 0 and 1 are needed, and what to do."""
+    values = sorted(set(truth.tolist()), key=lambda value: (str(type(value)), value))
+    if len(values) == 2:
+        positive = next((value for value in values if isinstance(value, str) and value.lower() in POSITIVE), values[1])
+        line = f"return rows.assign(**{{{target!r}: rows[{target!r}] == {positive!r}}})"
+        return (
+            f"a truth of 0 and 1 is needed, and it holds {values[0]!r} and {values[1]!r};"
+            f" say in prepare which one is positive: {line}"
+        )
+    if len(values) <= MOST_CLASSES:
+        shown = ", ".join(map(repr, values[:5])) + (", …" if len(values) > 5 else "")
+        return (
+            f"a truth of 0 and 1 is needed, and it holds {len(values)} classes ({shown});"
+            f" for several classes there are {', '.join(SEVERAL_CLASSES)}"
+        )
+    return (
+        f"a truth of 0 and 1 is needed, and it holds {len(values):,} different values;"
+        f" for numbers there are {', '.join(OF_NUMBERS)}"
+    )
+
+
+POSITIVE = ("yes", "y", "true", "t", "positive", "pos")
+"""Of two words, the one that is meant as true."""
 
 
 def classes(truth: Array, scores: Array) -> tuple[Array, Array]:
@@ -132,15 +188,15 @@ def _surprise(truth: Array, scores: Array) -> Floats:
 
 
 def _absolute(truth: Array, scores: Array) -> Floats:
-    return np.asarray(np.abs(numbers(truth, "the truth") - numbers(scores, "scores")))
+    return np.asarray(np.abs(numbers(truth, "truths") - numbers(scores, "scores")))
 
 
 def _squared(truth: Array, scores: Array) -> Floats:
-    return (numbers(truth, "the truth") - numbers(scores, "scores")) ** 2
+    return (numbers(truth, "truths") - numbers(scores, "scores")) ** 2
 
 
 def _relative(truth: Array, scores: Array) -> Floats:
-    size = np.abs(numbers(truth, "the truth"))
+    size = np.abs(numbers(truth, "truths"))
     if not size.all():
         raise ValueError("the truth has zeros, of which nothing is a per cent; take mean_absolute_error")
     return _absolute(truth, scores) / size
@@ -227,14 +283,14 @@ def _precision_influence(truth: Array, scores: Array) -> tuple[Floats]:
 
 def r2(truth: Array, scores: Array) -> float:
     """Return the part of the variance that is explained; not a number when the truth does not vary."""
-    given = numbers(truth, "the truth")
+    given = numbers(truth, "truths")
     spread = ((given - given.mean()) ** 2).sum()
     return float(1 - _squared(truth, scores).sum() / spread) if spread > 0 else float("nan")
 
 
 def _r2_influence(truth: Array, scores: Array) -> tuple[Floats]:
     """Return what each row adds to r2, to first order: the derivative of a ratio of two means."""
-    given, errors = numbers(truth, "the truth"), _squared(truth, scores)
+    given, errors = numbers(truth, "truths"), _squared(truth, scores)
     spread = (given - given.mean()) ** 2
     unexplained = errors.mean() / spread.mean()
     return (1 - unexplained - (errors - unexplained * spread) / spread.mean(),)
@@ -300,7 +356,10 @@ def _labels(*sides: Array) -> Array:
     """Return every class that is there; raises `ValueError` for what is no class."""
     labels = np.unique(np.concatenate(sides))
     if len(labels) > MOST_CLASSES:
-        raise ValueError(f"there are {len(labels):,} different classes; this metric needs classes, not numbers")
+        raise ValueError(
+            f"there are {len(labels):,} different classes, and this metric needs few;"
+            f" for numbers there are {', '.join(OF_NUMBERS)}"
+        )
     return labels
 
 

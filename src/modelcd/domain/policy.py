@@ -175,6 +175,7 @@ class Guard:
         quantile: The quantile of latency that a *limit* is about, between 0 and 1.
         label: The kind of label that *function* takes, as in `"bool"` or `"list[float]"`.
         classes: The labels that there are, where these are classes.
+        on_holdout: Whether *function* is tried on the holdout before anything is served; see `live_only`.
 
     Raises:
         ValueError: A margin, ratio or limit lies where it cannot be meant.
@@ -198,6 +199,7 @@ class Guard:
     quantile: float = 0.99
     label: str = ""
     classes: tuple[Any, ...] = ()
+    on_holdout: bool = True
 
     def __post_init__(self) -> None:
         if self.limit is not None:
@@ -261,6 +263,22 @@ class Guard:
         if self.kind not in FROM_LABELS or not self.higher_is_better:
             raise ValueError(f"guard {self.name}: less is better, so a limit is .at_most({limit:g})")
         return self._limited(limit, "at least", 0.99)
+
+    def live_only(self) -> Guard:
+        """Return a guard whose function is not tried on the holdout, because its labels are not the target.
+
+        A refund or a complaint is known live only.  That its function is true at any score, nobody notices before.
+
+        Raises:
+            ValueError: It is a guard without labels, so nothing of it is tried.
+
+        Examples:
+            >>> guard.outcome(lambda score, label: label, name="refunds", higher_is_better=False).live_only().on_holdout
+            False
+        """
+        if self.kind not in FROM_LABELS:
+            raise ValueError(f"guard {self.name}: it needs no labels, so there is nothing to try on the holdout")
+        return replace(self, on_holdout=False)
 
     def _limited(self, limit: float, bound: str, quantile: float) -> Guard:
         limit = _number(f"guard {self.name}: a limit", limit)

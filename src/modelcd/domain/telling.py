@@ -34,6 +34,11 @@ def _seen(guard: Guard, evidence: Mapping[str, Any]) -> str:
     return f"{name} {100 * kc / nc:.1f} % ({kc:,.0f} of {nc:,}){slower}{against}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return *number* of *noun*s as people say it: 1 column, 2,000 columns."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def time(seconds: float) -> str:
     """Return *seconds* as people say it."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -1,4 +1,4 @@
-"""The project's offline checks: expectations on the raw rows, gates on the holdout.
+"""The project's offline checks: expectations on the raw rows, gates on the holdout, the functions of its guards.
 
 Both hand back findings as JSON values, worst news included: a check that crashed is an error, no checks at all are
 said to be none, and neither is ever a pass.  Great Expectations takes seconds to import, so only a project that has
@@ -16,12 +16,17 @@ import numpy as np
 import pandas as pd
 
 from modelcd.domain.gates import Holdout, check
-from modelcd.domain.metrics import METRICS, known
+from modelcd.domain.metrics import METRICS, MOST_CLASSES, known
+from modelcd.domain.permutation import Unusable, check_guard
 from modelcd.domain.plain import to_plain
+from modelcd.domain.policy import FROM_LABELS, Guard
+from modelcd.domain.telling import counted
 from modelcd.domain.verdict import HOLDS, Finding, Verdict, worst
-from modelcd.errors import ChildError, ProjectError
+from modelcd.errors import ChildError, ModelcdError, ProjectError
 from modelcd.project.declare import Model
+from modelcd.project.judging import outcome
 from modelcd.project.loading import calling
+from modelcd.project.rows import plain_values
 
 Plain = dict[str, Any]
 
@@ -33,6 +38,8 @@ SAMPLES = 5
 
 def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mapping[str, Any]) -> Plain:
     """Check every gate on the holdout *rows* with the *scores* of `challenger` and, if there is one, `champion`.
+
+    The functions of guards are tried there with the scores of the challenger: live, nothing else will judge it.
 
     `itself` in *scores* says that the two are one version.  Returns `verdict`, `findings` and the gates' `metrics`.  A
     model without gates has one finding, no pass.
@@ -51,6 +58,7 @@ def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mappi
             findings.append(check(gate, holdout))
     if not findings:
         findings.append(Finding("gates", Verdict.INCONCLUSIVE, "no gate is declared, so nothing says that it is good"))
+    findings += guard_findings(project, model, scores["challenger"], plain_values(rows[model.data.target]))
     return {
         "verdict": worst(finding.verdict for finding in findings).value,
         "findings": [to_plain(finding) for finding in findings],
@@ -60,7 +68,7 @@ def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mappi
 
 def _array(name: str, scores: Sequence[Any] | None, rows: int) -> np.ndarray[Any, Any]:
     if scores is None or len(scores) != rows:
-        raise ChildError(f"there are {len(scores or ()):,} scores of the {name} for {rows:,} rows")
+        raise ChildError(f"the {name} has {counted(len(scores or ()), 'score')} for {counted(rows, 'row')}")
     return np.asarray(scores)
 
 
@@ -76,6 +84,49 @@ def _metric_values(model: Model, holdout: Holdout) -> dict[str, float]:
         if math.isfinite(value):
             values[gate.metric] = value
     return values
+
+
+# -- guards ------------------------------------------------------------------------------------------------------------
+
+
+def guard_findings(
+    project: Path, model: Model, scores: Sequence[Any], truths: Sequence[Any], *, trained: bool = True
+) -> list[Finding]:
+    """Try the function of each guard that labels feed on *scores* and *truths*, JSON values of the same rows."""
+    guards = [guard for guard in model.rollout.guards if guard.kind in FROM_LABELS and guard.on_holdout]
+    return [check_guard(guard, scores, truths, _asking(project, guard), trained=trained) for guard in guards]
+
+
+def stand_in_scores(method: str, truths: Sequence[Any]) -> list[Any]:
+    """Return a score for each of *truths* of the kind that *method* gives: chances, or classes and numbers."""
+    values = list({repr(truth): truth for truth in truths}.values())
+    random = np.random.default_rng(len(truths))
+    if method == "predict_proba" and len(values) == 2:
+        return [float(chance) for chance in random.random(len(truths))]
+    if method == "predict_proba" and len(values) <= MOST_CLASSES:
+        return [[float(chance) for chance in row] for row in random.dirichlet([1.0] * len(values), len(truths))]
+    return [truths[place] for place in random.permutation(len(truths))]
+
+
+def _asking(project: Path, guard: Guard) -> Callable[[Any, Any], float]:
+    def ask(score: Any, label: Any) -> float:
+        assert guard.function is not None, "a guard of labels has a function"
+        try:
+            return float(outcome(guard, guard.function(score, label)))
+        except MemoryError:
+            raise
+        except BaseException as error:
+            raise Unusable(_said(error, f"for the score {score!r} and the truth {label!r}")) from error
+
+    def _said(error: BaseException, pair: str) -> str:
+        what = f"guard {guard.name!r}"
+        try:
+            with calling(what, project):
+                raise error
+        except ModelcdError as told:
+            return f"{told.message.removeprefix(what).strip()} {pair}" + (f"; {told.help}" if told.help else "")
+
+    return ask
 
 
 # -- expectations ------------------------------------------------------------------------------------------------------
@@ -113,9 +164,12 @@ def expectation_findings(project: Path, model: Model, read: Callable[[], pd.Data
         result = validation.run(batch_parameters={"dataframe": read()}, result_format="BASIC")
     findings = [_finding(one.to_json_dict()) for one in result.results]
     if len(findings) != len(expectations):
-        raise ChildError(f"{len(expectations)} expectations gave {len(findings)} results", help="are two the same?")
+        raise ChildError(
+            f"{counted(len(expectations), 'expectation')} gave {counted(len(findings), 'result')}",
+            help="are two the same?",
+        )
     worse = [f"{f.name}: {f.reason}" for f in findings if f.reason != HOLDS]
-    holding = f"{len(findings) - len(worse)} of {len(findings)} expectations"
+    holding = f"{len(findings) - len(worse)} of {counted(len(findings), 'expectation')}"
     return _told(worst(f.verdict for f in findings), "; ".join([holding, *worse]), findings)
 
 

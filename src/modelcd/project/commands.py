@@ -11,6 +11,7 @@ command      arguments                          returns
 `train`      data, out, parameters, code      the artifact's folder, digest, inputs, toolchain; seconds
 `rows`       data, part, start, limit, columns    rows as they are sent, their truths, the total
 `gates`      data, scores                     verdict, findings, metrics
+`try_guards`                                  findings: guards on the holdout, with stand-in scores
 `accept`     url                              verdict, reason, evidence: what the acceptance tests said
 `snapshot`   out                              a folder named by its content
 `policy`     file                             the rollout that a Python file has, alone or in a model
@@ -100,6 +101,7 @@ def prepare(project: Path, arguments: Arguments) -> Plain:
     model, loaded = load_watched(project)
     rows, files = dataset.read(project, model.data, _hashes(arguments.get("files")))
     split = dataset.prepared(project, model.data, rows)
+    dataset.gates_fit(model, split)
     read = set(reading()) - {file.path for file in files}
     _nothing_unseen(project, model, "prepare", cut(project, Part.TRAINING, loaded), read)
     out.mkdir(parents=True, exist_ok=True)
@@ -197,6 +199,30 @@ def gates(project: Path, arguments: Arguments) -> Plain:
     return gate_findings(project, load(project), frame, scores)
 
 
+def try_guards(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all commands are called alike
+    """Try the functions of guards on the holdout, with scores that no model gave; raises `ProjectError` for the data.
+
+    What can be said without training: whether the data can be split, the gates' metrics fit the target, and a function
+    tells right answers from wrong ones.
+    """
+    from modelcd.domain.verdict import Verdict
+    from modelcd.project import data as dataset
+    from modelcd.project.checks import guard_findings, stand_in_scores
+    from modelcd.project.rows import plain_values
+
+    model = load(project)
+    split = dataset.prepared(project, model.data, dataset.read(project, model.data)[0])
+    dataset.gates_fit(model, split)
+    truths = plain_values(split.holdout[model.data.target])
+    kinds = [model.method] if model.method else ["predict_proba", "predict"]
+    tried = [guard_findings(project, model, stand_in_scores(kind, truths), truths, trained=False) for kind in kinds]
+    # Which of the two the model will have is not known yet, and a function is written for one of them.
+    findings = [
+        min(found, key=lambda finding: list(Verdict).index(finding.verdict)) for found in zip(*tried, strict=True)
+    ]
+    return {"findings": [to_plain(finding) for finding in findings]}
+
+
 def _facts(folder: str | Path) -> Plain:
     try:
         return dict(json.loads((Path(folder) / FACTS).read_text(encoding="utf-8")))
@@ -229,7 +255,7 @@ def policy(project: Path, arguments: Arguments) -> Plain:
 
 COMMANDS: Mapping[str, Callable[[Path, Arguments], Plain]] = {
     function.__name__: function
-    for function in (describe, data, prepare, expect, tests, accept, train, rows, gates, snapshot, policy)
+    for function in (describe, data, prepare, expect, tests, accept, train, rows, gates, try_guards, snapshot, policy)
 }
 
 

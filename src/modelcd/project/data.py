@@ -21,8 +21,10 @@ from typing import Any
 
 import pandas as pd
 
+from modelcd.domain.metrics import known, misfit
+from modelcd.domain.telling import counted
 from modelcd.errors import ChildError, ProjectError
-from modelcd.project.declare import Dataset, nearest
+from modelcd.project.declare import Dataset, Model, nearest
 from modelcd.project.loading import calling
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -146,12 +148,10 @@ def read(project: Path, dataset: Dataset, expected: Sequence[str] | None = None)
         _fits(before[0].path, frames[0], file.path, frame)
     rows = pd.concat(frames, ignore_index=True)
     if rows.empty:
-        raise ProjectError(f"there are no rows in {dataset.pattern}", help=f"{_many(len(before))}, none with a row")
+        raise ProjectError(
+            f"there are no rows in {dataset.pattern}", help=f"{counted(len(before), 'file')}, none with a row"
+        )
     return rows, before
-
-
-def _many(files: int) -> str:
-    return f"{files:,} file{'s' * (files != 1)}"
 
 
 def _read_file(project: Path, name: str) -> pd.DataFrame:
@@ -224,7 +224,7 @@ def prepared(project: Path, dataset: Dataset, raw: pd.DataFrame) -> Split:
         if not isinstance(rows, pd.DataFrame):
             raise ProjectError(f"prepare returned a {type(rows).__name__}", help="it must return a DataFrame")
         if rows.empty:
-            raise ProjectError(f"prepare left none of {count:,} rows")
+            raise ProjectError(f"prepare left none of {counted(count, 'row')}")
     rows = _checked(dataset, rows)
     train, holdout = _split(dataset, rows)
     for name, part in (("training", train), ("holdout", holdout)):
@@ -281,7 +281,7 @@ def _split(dataset: Dataset, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     newer = rows[dataset.time] >= first if dataset.time else pd.Series(rows.index >= first)
     if newer.all():
         raise ProjectError(
-            f"holdout={dataset.holdout!r} leaves nothing to learn from: {len(rows):,} rows, none older",
+            f"holdout={dataset.holdout!r} leaves nothing to learn from: {counted(len(rows), 'row')}, none older",
             help="keep less, or bring more data",
         )
     return rows[~newer].reset_index(drop=True), rows[newer].reset_index(drop=True)
@@ -294,6 +294,18 @@ def _needs_variety(target: str, name: str, rows: pd.DataFrame) -> None:
             f"all {len(rows):,} {name} rows have {target} = {values[0]!s}",
             help="bring data with both, or split otherwise",
         )
+
+
+def gates_fit(model: Model, split: Split) -> None:
+    """Raise `ProjectError` for a gate whose metric cannot be computed of the target: training would be in vain."""
+    target = model.data.target
+    truth = pd.concat([split.train[target], split.holdout[target]]).to_numpy()
+    for gate in model.gates:
+        name = known(gate.metric) if gate.function is None else None
+        wrong = misfit(name, truth, target) if name else ""
+        if wrong:
+            what, _, advice = wrong.partition("; ")
+            raise ProjectError(f"gate {gate.metric!r} does not fit the target {target!r}: {what}", help=advice)
 
 
 def described(dataset: Dataset, split: Split) -> dict[str, Any]:

@@ -37,12 +37,13 @@ def _answer(project: Path, judged: dict[str, Guard], name: str, pairs: list[list
         if guard is None or guard.function is None:
             raise ChildError(f"the project has no guard of labels named {name!r}")
         with calling(f"guard {name!r}", project):
-            return {"value": [_outcome(guard, guard.function(score, label)) for score, label in pairs]}
+            return {"value": [outcome(guard, guard.function(score, label)) for score, label in pairs]}
     except ModelcdError as error:
         return failure(error)
 
 
-def _outcome(guard: Guard, value: Any) -> bool | float:
+def outcome(guard: Guard, value: Any) -> bool | float:
+    """Return what the function of *guard* returned, as a plain value; raises `ChildError` for the wrong kind."""
     plain = value.item() if hasattr(value, "item") else value
     if guard.kind is GuardKind.SUCCESS:
         if isinstance(plain, bool):

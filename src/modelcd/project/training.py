@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from modelcd.artifact import Column, Manifest, digest_of, write_manifest
+from modelcd.domain.telling import counted
 from modelcd.errors import ProjectError
 from modelcd.project.declare import METHODS, Model, nearest, takes_parameters
 from modelcd.project.loading import calling
@@ -118,12 +119,12 @@ def scores_of(estimator: Any, method: str, frame: pd.DataFrame, project: Path) -
     if method == "predict_proba":
         if scores.ndim != 2 or scores.shape[1] != 2:
             raise ProjectError(
-                f"predict_proba gives {scores.shape[-1]} columns", help='two classes, or method="predict"'
+                f"predict_proba gives {counted(scores.shape[-1], 'column')}", help='two classes, or method="predict"'
             )
         scores = scores[:, 1]
     if scores.shape != (len(frame),):
         raise ProjectError(
-            f"{method} gave scores of shape {scores.shape} for {len(frame)} rows", help="one score per row"
+            f"{method} gave scores of shape {scores.shape} for {counted(len(frame), 'row')}", help="one score per row"
         )
     if scores.dtype.kind == "f" and not np.isfinite(scores).all():
         raise ProjectError(f"{method} gave NaN or infinity for rows that the model has learned from")
@@ -138,7 +139,7 @@ def tried(estimator: Any, method: str, inputs: tuple[Column, ...], sample: pd.Da
     if not same.all():
         changed = ", ".join(f"{column.name} ({column.kind})" for column in inputs if column.kind != "double")
         raise ProjectError(
-            f"the model scores {int((~same).sum())} of {len(sample)} rows otherwise when they come as JSON",
+            f"the model scores {int((~same).sum())} of {counted(len(sample), 'row')} otherwise when they come as JSON",
             help=f"it depends on a type that JSON does not have; look at {changed or 'the columns'}",
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from modelcd.domain.policy import Acceptance
 from modelcd.domain.scores import same
+from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell
@@ -23,9 +24,11 @@ def golden(env: Environment, url: str, rows: Sequence[Mapping[str, Any]], scores
     wrong = [k for k, (a, b) in enumerate(zip(answer, scores, strict=False)) if not same(a, b)]
     if wrong or len(answer) != len(scores):
         first = f"row {wrong[0]}: {answer[wrong[0]]} instead of {scores[wrong[0]]}" if wrong else "some are missing"
-        reason = f"{len(wrong)} of {len(rows)} golden requests differ; {first}"
+        reason = f"{len(wrong)} of {counted(len(rows), 'golden request')} differ; {first}"
         return Finding("golden requests", Verdict.FAIL, reason, {"differing": len(wrong), "rows": len(rows)})
-    return Finding("golden requests", Verdict.PASS, f"{len(rows)} golden requests equal", {"rows": len(rows)})
+    return Finding(
+        "golden requests", Verdict.PASS, f"{counted(len(rows), 'golden request')} equal", {"rows": len(rows)}
+    )
 
 
 def load(env: Environment, url: str, rows: Sequence[Mapping[str, Any]], policy: Acceptance) -> Finding:
@@ -48,7 +51,9 @@ def load(env: Environment, url: str, rows: Sequence[Mapping[str, Any]], policy: 
     p99 = times[math.ceil(0.99 * len(times)) - 1]
     evidence = {"requests": len(times), "failed": failed, "p99": None if math.isinf(p99) else p99}
     if failed:
-        return Finding("load", Verdict.FAIL, f"{failed} of {len(times)} requests failed under load", evidence)
+        return Finding(
+            "load", Verdict.FAIL, f"{failed} of {counted(len(times), 'request')} failed under load", evidence
+        )
     verdict = Verdict.PASS if p99 <= policy.p99 else Verdict.FAIL
-    reason = f"{len(times)} requests, none failed, p99 {p99 * 1e3:.1f} ms (limit {policy.p99 * 1e3:,.0f} ms)"
+    reason = f"{counted(len(times), 'request')}, none failed, p99 {p99 * 1e3:.1f} ms (limit {policy.p99 * 1e3:,.0f} ms)"
     return Finding("load", verdict, reason, evidence)

@@ -19,6 +19,7 @@ from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import READING, Acceptance, Budgets, Canary
 from modelcd.domain.records import Entry
+from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
 from modelcd.domain.versions import Lineage, ModelVersion
 from modelcd.environment import Environment
@@ -158,7 +159,7 @@ def find_data(walk: Walk) -> Finding:
     return Finding(
         "data",
         Verdict.PASS,
-        f"{len(files)} file{'s' * (len(files) != 1)}, digest {walk.data['digest'].removeprefix('sha256:')[:12]}",
+        f"{counted(len(files), 'file')}, digest {walk.data['digest'].removeprefix('sha256:')[:12]}",
         {"files": files},
     )
 
@@ -185,7 +186,7 @@ def prepare_data(walk: Walk) -> Finding:
     walk.folder.mkdir(parents=True, exist_ok=True)
     walk.prepared = walk.call("prepare", walk.budgets.data, out=str(walk.folder / "data"), files=walk.data["files"])
     found = walk.prepared
-    text = f"{found['rows']:,} rows: {found['train_rows']:,} to learn from, {found['holdout_rows']:,} held out"
+    text = f"{counted(found['rows'], 'row')}: {found['train_rows']:,} to learn from, {found['holdout_rows']:,} held out"
     if found["dropped"]:
         part = 100 * found["dropped"] / found["raw_rows"]
         text += f"; the project drops {found['dropped']:,} ({part:.1f} %)"
@@ -390,7 +391,7 @@ def accept_staged(walk: Walk, staging: Environment) -> Finding:
 def _contract(points: Sequence[Finding]) -> Finding:
     kept = sum(point.verdict is Verdict.PASS for point in points)
     broken = "; ".join(f"{point.name}: {point.reason}" for point in points if point.verdict is not Verdict.PASS)
-    reason = f"{kept} of {len(points)} points of the contract are kept" + (f"; {broken}" if broken else "")
+    reason = f"{kept} of {counted(len(points), 'point')} of the contract are kept" + (f"; {broken}" if broken else "")
     evidence = {"points": [finding_plain(point) for point in points]}
     return Finding("contract", worst(point.verdict for point in points), reason, evidence)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.artifact import read_manifest
+from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, NotReady
@@ -68,7 +69,7 @@ def score(env: Environment, instance: Instance, rows: Sequence[Mapping[str, Any]
         batch = rows[start : start + BATCH]
         answer = env.scoring.predict(instance.address, batch)
         if len(answer.scores) != len(batch):
-            raise CannotTell(f"{len(batch)} rows were sent and {len(answer.scores)} scores came back")
+            raise CannotTell(f"{counted(len(batch), 'row')} sent, {counted(len(answer.scores), 'score')} came back")
         scores.extend(answer.scores)
     return scores
 
@@ -93,7 +94,7 @@ def signature(challenger: Path, champion: Path | None) -> Finding:
     """Check that whoever can ask the champion can ask the challenger: no new required column, no changed kind."""
     new = {column.name: column for column in read_manifest(challenger).inputs}
     if champion is None:
-        return Finding("signature", Verdict.PASS, f"{len(new)} columns; no champion to compare with")
+        return Finding("signature", Verdict.PASS, f"{counted(len(new), 'column')}; no champion to compare with")
     old = {column.name: column for column in read_manifest(champion).inputs}
     added = sorted(set(new) - set(old))
     changed = sorted(name for name in set(new) & set(old) if new[name].kind != old[name].kind)
@@ -102,5 +103,8 @@ def signature(challenger: Path, champion: Path | None) -> Finding:
         names = ", ".join([*added, *changed])
         return Finding("signature", Verdict.FAIL, f"requests that suit the champion would fail: {names}", evidence)
     return Finding(
-        "signature", Verdict.PASS, f"takes every request that the champion takes ({len(new)} columns)", evidence
+        "signature",
+        Verdict.PASS,
+        f"takes every request that the champion takes ({counted(len(new), 'column')})",
+        evidence,
     )
