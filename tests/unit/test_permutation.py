@@ -248,6 +248,23 @@ def test_a_function_that_raises_or_returns_something_else_is_told_with_the_pair(
     assert says in found.reason
 
 
+def test_truths_are_given_to_a_guard_as_the_labels_that_it_declares() -> None:
+    scores, truths = chances(100, 0.4, 0.9)
+    made = guard.success(lambda score, label: (score >= 0.5) is label, label=bool)
+
+    found = tried(made, (scores, [int(truth) for truth in truths]))
+
+    assert found.verdict is Verdict.PASS
+
+
+def test_truths_that_are_no_label_of_the_guard_are_an_error() -> None:
+    found = tried(guard.success(cut, label=bool), ([0.1, 0.9], ["no", "yes"]))
+
+    assert found.verdict is Verdict.ERROR
+    assert "takes other labels than the target: a truth of the holdout is " in found.reason
+    assert "takes true or false" in found.reason
+
+
 def test_a_guard_of_live_labels_only_is_not_tried() -> None:
     made = [guard.success(never).live_only(), guard.errors()]
     model = Model("m", train=never, data=Dataset("*.csv", target="y"), rollout=Canary(guards=made))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from modelcd.domain.gates import FEWEST
+from modelcd.domain.labels import unfit
 from modelcd.domain.metrics import Array, Floats
 from modelcd.domain.paired import SEED
 from modelcd.domain.policy import Guard, GuardKind
@@ -80,10 +81,24 @@ def check_guard(
     """
     name = f"{guard.name} on the holdout"
     try:
-        verdict, reason, evidence = _tried(guard, scores, truths, evaluate, trained)
+        verdict, reason, evidence = _tried(guard, scores, _declared(guard, truths), evaluate, trained)
     except Unusable as trouble:
         verdict, reason, evidence = Verdict.ERROR, str(trouble), {}
     return Finding(name, verdict, f"guard {guard.name} {reason}", {"guard": guard.name, **evidence})
+
+
+def _declared(guard: Guard, truths: Sequence[Any]) -> list[Any]:
+    """Return *truths* as the labels that *guard* declares: live it is given nothing else; the target may be 0 and 1.
+
+    Raises `Unusable` for truths that no such label says.
+    """
+    said = {"bool": bool, "int": int, "float": float}.get(guard.label)
+    if said is not None and all(truth in (0, 1) for truth in truths):
+        truths = [said(truth) for truth in truths]
+    wrong = next((why for truth in truths if (why := unfit(truth, [guard]))), "")
+    if wrong:
+        raise Unusable(f"takes other labels than the target: a truth of the holdout {wrong}")
+    return list(truths)
 
 
 def _tried(guard: Guard, scores: Sequence[Any], truths: Sequence[Any], evaluate: Evaluate, trained: bool) -> Told:
