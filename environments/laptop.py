@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelcd.adapters.children import ChildProject, ChildSuccesses
+from modelcd.adapters.children import ChildProject, ChildSuccesses, warm
 from modelcd.adapters.http import HttpScoring
 from modelcd.adapters.mlflow import MlflowRegistry
 from modelcd.adapters.notices import Notices
@@ -78,6 +79,10 @@ class Laptop:
     def walk(self, project: Path, actor: str, delivery: str) -> Walk:
         """Return the delivery *delivery* of the project at *project* into production, about to begin."""
         return walk_of(self.workspace, laptop(self.workspace, "production"), project, actor, delivery)
+
+    def warm(self, project: Path) -> AbstractContextManager[None]:
+        """Keep a process that starts the commands of *project* quickly, for the length of a delivery."""
+        return warm(project)
 
     def revive(self) -> None:
         """Start the gateway again if it died; raises `Refused` after `modelcd down`."""

@@ -55,16 +55,18 @@ def deliver(
     workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
 ) -> State[Told]:
     """Walk the project at *project* from its data to production, as far as it is good."""
-    place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    go = partial(deliver_in, place, Path(project), who, reason=reason, trigger=trigger, again=again)
-    return visible(_outcome(), go)
+    place, who, path = Laptop(Workspace(Path(workspace))), by or actor(), Path(project)
+    go = partial(deliver_in, place, path, who, reason=reason, trigger=trigger, again=again)
+    with place.warm(path):
+        return visible(_outcome(), go)
 
 
 @flow(name="retrain", flow_run_name="retrain {project}")
 def retrain(workspace: str, project: str, trigger: str = "schedule", by: str = "") -> State[Told]:
     """Deliver the project at *project* if there are data that its champion has not seen."""
-    place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    return visible(_outcome(), partial(deliver_in, place, Path(project), who, trigger=trigger, new_data=True))
+    place, who, path = Laptop(Workspace(Path(workspace))), by or actor(), Path(project)
+    with place.warm(path):
+        return visible(_outcome(), partial(deliver_in, place, path, who, trigger=trigger, new_data=True))
 
 
 @flow(name="promote", flow_run_name="promote {model} {version} to {environment}")
@@ -119,8 +121,6 @@ def deliver_in(
     staging, production = place.environment("staging"), walk.env
     way = _Way(place, staging, production, again, new_data)
     step("describe", lambda: _described(walk))
-    # The registry's library takes seconds to import, and is needed only once the children have done their work.
-    threading.Thread(target=_warmed_up, args=(production, walk.model), daemon=True).start()
     try:
         with production.journal.exclusive(stream_of(walk.model), 1.0):
             walk.builds = build.read_builds(production, walk.model)
@@ -182,9 +182,14 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
         return told
     refuse_held(endpoint)
     champion = champion_of(production, endpoint)
+    # The registry's library takes seconds to import, and is needed only once the children have done their work.
+    threading.Thread(target=_warmed_up, args=(production, walk.model), daemon=True).start()
     for checks in (
-        {"prepare": partial(build.prepare_data, walk)},
-        {"expectations": partial(build.check_data, walk), "tests": partial(build.run_tests, walk)},
+        {
+            "prepare": partial(build.prepare_data, walk),
+            "expectations": partial(build.check_data, walk),
+            "tests": partial(build.run_tests, walk),
+        },
         {"train": partial(build.train, walk)},
         {"gates": partial(build.check_gates, walk, champion)},
     ):

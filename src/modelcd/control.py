@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -115,9 +116,7 @@ class Control:
             >>> told["ending"], told["why"]
             ('nothing new', 'version ... in production was built from this very code, data and parameters')
         """
-        path = self._project(project)
-        spec = self._describe(path)
-        return self._flow("deliver", spec, project=str(path), reason=reason, again=again, trigger=trigger)
+        return self._walk("deliver", project, reason=reason, again=again, trigger=trigger)
 
     def retrain(self, project: str | Path = ".", *, trigger: str = "person") -> Plain:
         """Deliver a project if there are data that its champion has not seen.
@@ -133,8 +132,7 @@ class Control:
             >>> control.retrain("churn", trigger="nightly job")["ending"]
             'nothing new'
         """
-        path = self._project(project)
-        return self._flow("retrain", self._describe(path), project=str(path), trigger=trigger)
+        return self._walk("retrain", project, trigger=trigger)
 
     def promote(
         self, model: str, version: int, environment: str = "production", *, reason: str = "", again: str = ""
@@ -258,6 +256,24 @@ class Control:
         watch = ask(self._environment(environment), model, what, actor=actor(), reason=reason)
         return self._status(watch.endpoint)
 
+    def _walk(self, name: str, project: str | Path, **parameters: Any) -> Plain:
+        from modelcd.adapters.children import warm
+
+        path = self._project(project)
+        with warm(path):
+            # Prefect takes as long to import as the project to be read.
+            threading.Thread(target=self._flows, daemon=True).start()
+            return self._flow(name, self._describe(path), project=str(path), **parameters)
+
+    def _flows(self) -> Callable[..., Plain]:
+        from modelcd.environments.services import prefect_settings
+
+        for key, value in prefect_settings(self.workspace).items():
+            os.environ.setdefault(key, value)
+        from modelcd.flows.run import run_flow
+
+        return run_flow
+
     def _describe(self, project: Path) -> Mapping[str, Any]:
         """Read the project first: a mistake in it is answered before anything is started."""
         from modelcd.adapters.children import ChildProject
@@ -266,15 +282,11 @@ class Control:
         return spec
 
     def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
-        from modelcd.environments.services import FOR_FLOWS, Services, prefect_settings
+        from modelcd.environments.services import FOR_FLOWS, Services
 
         Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
-        for key, value in prefect_settings(self.workspace).items():
-            os.environ.setdefault(key, value)
-        from modelcd.flows.run import run_flow
-
         place = str(self.workspace.path)
-        return run_flow(name, self.tell, described, workspace=place, by=actor(), **parameters)
+        return self._flows()(name, self.tell, described, workspace=place, by=actor(), **parameters)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 

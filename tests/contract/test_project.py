@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelcd.adapters.children import ChildProject, ChildSuccesses
+from modelcd.adapters.children import ChildProject, ChildSuccesses, warm
 from modelcd.adapters.memory_project import MemoryProject, MemorySuccesses
 from modelcd.errors import ChildError
 from modelcd.testing.project import ProjectContract, SuccessesContract
@@ -76,6 +76,19 @@ class TestChildProject(ProjectContract):
     def mistaken(self, tmp_path: Path) -> ChildProject:
         (tmp_path / "pipeline.py").write_text('raise RuntimeError("no luck")\n')
         return ChildProject(tmp_path)
+
+
+class TestWarmChildProject(ProjectContract):
+    @pytest.fixture
+    def project(self, snapshot: Path) -> Iterator[ChildProject]:
+        with warm(snapshot):
+            yield ChildProject(snapshot)
+
+    @pytest.fixture
+    def mistaken(self, tmp_path: Path) -> Iterator[ChildProject]:
+        (tmp_path / "pipeline.py").write_text('raise RuntimeError("no luck")\n')
+        with warm(tmp_path):
+            yield ChildProject(tmp_path)
 
 
 class TestMemorySuccesses(SuccessesContract):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from modelcd.adapters.children import ChildProject, ChildSuccesses, SuccessJudge
+from modelcd.adapters.children import ChildProject, ChildSuccesses, SuccessJudge, warm
 from modelcd.artifact import digest_of, read_manifest
 from modelcd.errors import ChildError, ProjectError
 
@@ -111,14 +112,18 @@ def write_project(folder: Path, pipeline: str = PIPELINE) -> ChildProject:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> ChildProject:
-    return write_project(tmp_path)
+def project(tmp_path: Path) -> Iterator[ChildProject]:
+    project = write_project(tmp_path)
+    with warm(tmp_path):
+        yield project
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> ChildProject:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildProject]:
     """A project that no test changes."""
-    return write_project(tmp_path_factory.mktemp("whole"))
+    project = write_project(tmp_path_factory.mktemp("whole"))
+    with warm(project.project):
+        yield project
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +243,9 @@ def test_data_other_than_those_looked_at_are_not_prepared(project: ChildProject,
     files = project.call("data", {}, budget=BUDGET).value["files"]
     write_rows(project.project / "data", "2.csv", 300, 50)
 
-    with pytest.raises(ChildError, match="changed since"):
-        project.call("prepare", {"out": str(tmp_path / "out"), "files": files}, budget=BUDGET)
+    for command, more in (("prepare", {"out": str(tmp_path / "out")}), ("expect", {})):
+        with pytest.raises(ChildError, match="changed since"):
+            project.call(command, {"files": files, **more}, budget=BUDGET)
 
 
 @pytest.mark.parametrize(
@@ -283,8 +289,9 @@ def test_rows_are_json_with_null_for_what_is_missing(prepared: dict[str, Any], w
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def test_expectations_are_checked_on_the_rows_as_they_arrived(whole: ChildProject, prepared: dict[str, Any]) -> None:
-    told = whole.call("expect", {"data": prepared["data"]}, budget=BUDGET).value
+def test_expectations_are_checked_on_the_rows_as_they_arrived(whole: ChildProject) -> None:
+    files = whole.call("data", {}, budget=BUDGET).value["files"]
+    told = whole.call("expect", {"files": files}, budget=BUDGET).value
     first, second = told["evidence"]["findings"]
 
     assert (told["verdict"], first["verdict"], second["verdict"]) == ("fail", "pass", "fail")
@@ -476,6 +483,17 @@ def test_a_model_with_only_predict_gives_its_predictions(tmp_path: Path) -> None
 # -- what user code does to itself -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["started", "forked"])
+def both_ways(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Run the test with new interpreters, and once more with forks of one that is kept."""
+    with warm(tmp_path) if request.param == "forked" else nullcontext():
+        yield
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize(
     ("train", "message"),
     [
@@ -544,13 +562,14 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["warm(Path(sys.argv[1]))", "contextlib.nullcontext()"], ids=["forked", "started"])
+def test_a_child_ends_with_its_parent(tmp_path: Path, kept: str) -> None:
     (tmp_path / "pipeline.py").write_text(
         "import os, time\nopen('new', 'w').write(str(os.getpid()))\nos.rename('new', 'pid')\ntime.sleep(600)"
     )
     code = (
-        "import sys; from pathlib import Path; from modelcd.adapters.children import ChildProject\n"
-        "ChildProject(Path(sys.argv[1])).call('describe', {}, budget=600)"
+        "import contextlib, sys; from pathlib import Path; from modelcd.adapters.children import ChildProject, warm\n"
+        f"with {kept}: ChildProject(Path(sys.argv[1])).call('describe', {{}}, budget=600)"
     )
     parent = psutil.Popen([sys.executable, "-c", code, str(tmp_path)])
     deadline = time.monotonic() + 20
@@ -579,6 +598,7 @@ def test_a_secret_of_the_environment_is_in_no_message(tmp_path: Path, monkeypatc
     assert "<TOY_TOKEN>" in raised.value.message
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_flood_of_output_is_kept_at_its_end(tmp_path: Path) -> None:
     (tmp_path / "pipeline.py").write_text("import os\nprint('x' * 1_000_000)\nprint('the end')\nos._exit(1)\n")
 

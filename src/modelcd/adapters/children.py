@@ -3,6 +3,8 @@
 Each call is a process in a session of its own, so that whatever it started can be ended with it.  Arguments and
 result travel by file, since user code prints; what it printed is kept at its end, bounded, without secrets.  A child
 holds a pipe to this process and ends when that closes: nobody trains on for a parent that was killed.
+
+It is a new interpreter, or inside of `warm` the fork of one that has imported what it needs (`adapters/forkserver.py`).
 """
 
 from __future__ import annotations
@@ -18,17 +20,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from modelcd.adapters.environment import without_ours
+from modelcd.adapters.forkserver import Forked, ForkServer
 from modelcd.errors import ChildError, ProjectError
 from modelcd.ports import ChildResult
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of what a child printed that are kept, the last ones."""
+
+PATIENCE = 60.0
+"""Seconds until a fork server that does not answer is given up: it may be importing from a slow disk."""
 
 DEFAULTS = {
     "OMP_NUM_THREADS": "1",
@@ -45,6 +51,40 @@ FIXED = {
 }
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|DSN", re.IGNORECASE)
+
+
+def environment() -> dict[str, str]:
+    """Return what a child has in its environment."""
+    return {**DEFAULTS, **without_ours(os.environ), **FIXED}
+
+
+@contextlib.contextmanager
+def warm(project: Path, interpreter: str = sys.executable) -> Iterator[None]:
+    """Start the commands of *project* in milliseconds for the length of the block, from a process kept for that."""
+    key = (Path(project).resolve(), interpreter)
+    with _KEEPING:
+        if mine := key not in _KEPT:
+            _KEPT[key] = ForkServer(*key, environment())
+    try:
+        yield
+    finally:
+        if mine:
+            with _KEEPING:
+                _KEPT.pop(key).end()
+
+
+def _kept(key: tuple[Path, str], environment: Mapping[str, str]) -> ForkServer | None:
+    """Return the process that is kept for *key*; one with another environment than a child would have is no good."""
+    with _KEEPING:
+        server = _KEPT.get(key)
+        if server is not None and server.environment != environment:
+            server.end()
+            server = _KEPT[key] = ForkServer(*key, environment)
+        return server
+
+
+_KEPT: dict[tuple[Path, str], ForkServer] = {}
+_KEEPING = threading.Lock()
 
 
 class ChildProject:
@@ -168,27 +208,47 @@ class _Child:
     ) -> None:
         arguments = place / "arguments.json"
         arguments.write_text(json.dumps(request), encoding="utf-8")
-        self.environment = {**DEFAULTS, **without_ours(os.environ), **FIXED}
+        self.environment = environment()
         self._output = bytearray()
-        call = [project.interpreter, "-P", "-X", "faulthandler", "-m", "modelcd.project.child"]
+        asked = [command, str(arguments), str(place / "result.json")]
+        lifeline, hold = os.pipe()
+        printed, output = os.pipe()
+        self._lifeline, self._printed = (os.fdopen(hold, "wb", buffering=0), os.fdopen(printed, "rb", buffering=0))
         try:
-            self.process = subprocess.Popen(
-                [*call, command, str(arguments), str(place / "result.json")],
+            self.process = self._forked(project, asked, lifeline, output, fds) or subprocess.Popen(
+                [project.interpreter, "-P", "-X", "faulthandler", "-m", "modelcd.project.child", *asked],
                 cwd=project.project,
                 env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdin=lifeline,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=fds,
             )
         except OSError as error:
+            self._lifeline.close()
+            self._printed.close()
             raise ProjectError(
                 f"{command} could not be started in {project.project}: {error.strerror}",
                 help=f"is there such a folder, and is {project.interpreter} a Python?",
             ) from error
+        finally:
+            os.close(lifeline)
+            os.close(output)
         self._drain = threading.Thread(target=self._read, daemon=True, name=f"output of {command}")
         self._drain.start()
+
+    def _forked(
+        self, project: ChildProject, asked: Sequence[str], lifeline: int, output: int, fds: Sequence[int]
+    ) -> Forked | None:
+        server = None if fds else _kept((project.project, project.interpreter), self.environment)
+        if server is None:
+            return None
+        forked = server.fork(asked, lifeline, output, PATIENCE)
+        if forked is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._lifeline.write(b".")  # it waits for this: one that nobody knows of does nothing
+        return forked
 
     def wait(self, budget: float) -> int | None:
         """Return the exit status; None when the process still runs after *budget* seconds."""
@@ -203,14 +263,11 @@ class _Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._drain.join(timeout=1.0)
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
+        self._lifeline.close()
         return _without_secrets(bytes(self._output).decode(errors="replace"), self.environment)
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as stream:
+        with self._printed as stream:
             while chunk := os.read(stream.fileno(), 65_536):
                 self._output += chunk
                 del self._output[:-OUTPUT_LIMIT]

@@ -6,7 +6,7 @@ command      arguments                          returns
 `describe`                                    the model, its policy, the digests of both, its files, its toolchain
 `data`       cache, known                     files with sha256, digest, commit
 `prepare`    out, files                       the folder `data` with train and holdout; counts and ranges
-`expect`     data                             verdict, reason, evidence: findings on the raw rows
+`expect`     files                            verdict, reason, evidence: findings on the raw rows
 `tests`                                       verdict, reason, evidence: what the project's tests said
 `train`      data, out, parameters, code      the artifact's folder, digest, inputs, toolchain; seconds
 `rows`       data, part, start, limit, columns    rows as they are sent, their truths, the total
@@ -117,12 +117,12 @@ def _hashes(files: Sequence[Mapping[str, Any]] | None) -> list[str] | None:
 
 
 def expect(project: Path, arguments: Arguments) -> Plain:
-    """Check the project's expectations on the raw rows, those that were prepared into the folder `data`."""
+    """Check the project's expectations on the raw rows; `files` are those that `data` has found, as in `prepare`."""
     from modelcd.project import data as dataset
     from modelcd.project.checks import expectation_findings
 
     model = load(project)
-    hashes = _hashes(_facts(arguments["data"])["files"]) if arguments.get("data") else None
+    hashes = _hashes(arguments.get("files"))
     return expectation_findings(project, model, lambda: dataset.read(project, model.data, hashes)[0])
 
 

@@ -84,6 +84,12 @@ def cut(project: Path, part: Part = Part.TRAINING, seen: Iterable[str] = ()) -> 
     return Slice({name: ast.unparse(_plain(tree)) + "\n" for name, tree in trees.items()}, versions_of(outside))
 
 
+def modules_named(project: Path) -> set[str]:
+    """Return the dotted names of all that the project's files may import; raises what `cut` raises."""
+    trees = {name: _parse(project, name) for name in cut(project, Part.ALL).files}
+    return {module for name, tree in trees.items() for module in _imports(name, tree)}
+
+
 def reduced(module: ast.Module, part: Part) -> ast.Module:
     """Return `pipeline.py`'s *module* with only what *part* reaches; *module* itself is changed."""
     if part is Part.ALL:

@@ -195,7 +195,7 @@ def prepare_data(walk: Walk) -> Finding:
 
 def check_data(walk: Walk) -> Finding:
     """Check the data as they arrived against the project's expectations."""
-    return _child_finding("expectations", walk.call("expect", walk.budgets.data, data=walk.prepared["data"]))
+    return _child_finding("expectations", walk.call("expect", walk.budgets.data, files=walk.data["files"]))
 
 
 def run_tests(walk: Walk) -> Finding:
