@@ -67,11 +67,11 @@ class Server:
     def serve(self) -> None:
         """Answer requests, and report each process that ended."""
         while True:
-            ready = select.select([self._control, self._ended], [], [])[0]
+            ready = select.select([self._control.fileno(), self._ended], [], [])[0]
             if self._ended in ready:
                 os.read(self._ended, REQUEST)
                 self._report()
-            if self._control in ready:
+            if self._control.fileno() in ready:
                 message, fds, *_ = socket.recv_fds(self._control, REQUEST, 3)
                 if not message:
                     return
