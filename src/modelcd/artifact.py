@@ -22,17 +22,33 @@ from typing import Any
 
 from modelcd.errors import ConfigurationError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Column:
-    """An input of the model: `kind` is double, long, boolean, string or datetime; a nullable one takes null."""
+    """An input of the model: `kind` is double, long, boolean, string, datetime or vector; a nullable one takes null.
+
+    A vector is a list of `length` numbers, none of which is null.
+    """
 
     name: str
     kind: str
     nullable: bool = True
+    length: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the score of a row is: `kind` is double, long, boolean, string or vector, a list of `length` numbers.
+
+    `names` say what each number of a vector is, a class as the truth has it or a target; empty when nobody knows.
+    """
+
+    kind: str
+    length: int = 0
+    names: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,9 +56,9 @@ class Manifest:
     """What a server must know to run the folder.
 
     `flavor` is `object` (a fitted scikit-learn-style object in `file`, by joblib) or `pyfunc` (an MLflow model folder
-    in `file`).  `method` is what gives the scores: `predict_proba` (of two classes: the chance of the second) or
-    `predict`.  `warmup` holds a few real rows, sent through the model before it is ready.  `toolchain` maps `python`
-    and each distribution the model was built with to its version.
+    in `file`).  `method` is what gives the scores: `predict_proba` (of two classes the chance of the second, of more
+    the chances of all) or `predict`; `output` is what they are.  `warmup` holds a few real rows, sent through the model
+    before it is ready.  `toolchain` maps `python` and each distribution the model was built with to its version.
     """
 
     model: str
@@ -52,6 +68,7 @@ class Manifest:
     inputs: tuple[Column, ...]
     warmup: tuple[Mapping[str, Any], ...] = ()
     toolchain: Mapping[str, str] = field(default_factory=dict)
+    output: Output = Output("double")
     format: int = FORMAT
 
 
@@ -71,6 +88,7 @@ def read_manifest(folder: Path) -> Manifest:
                 help="use the modelcd that built it, or build the version anew",
             )
         plain["inputs"] = tuple(Column(**column) for column in plain["inputs"])
+        plain["output"] = Output(**{**plain["output"], "names": tuple(plain["output"]["names"])})
         plain["warmup"] = tuple(plain["warmup"])
         return Manifest(**plain)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -302,7 +302,7 @@ class Control:
 
         Returns:
             `scores` in the order of the rows, `model`, `version`, and `prediction`, the id for `feedback`; of many
-            rows the K-th is `ID/K`, counted from 0.
+            rows the K-th is `ID/K`, counted from 0.  Where scores are lists, `names` says of what, if it is known.
 
         Raises:
             UsageError: The model refuses the rows.
@@ -329,6 +329,7 @@ class Control:
             "model": answer.model,
             "version": answer.version,
             "prediction": answer.prediction_id,
+            **({"names": list(answer.names)} if answer.names else {}),
         }
 
     def feedback(self, model: str, labels: Sequence[tuple[str, Any]], environment: str = "production") -> Plain:

@@ -150,12 +150,13 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """An answer of a model: one score per row, in order."""
+    """An answer of a model: one score per row, in order; of scores that are lists, `names` says of what."""
 
     scores: tuple[Any, ...]
     model: str
     version: str
     prediction_id: str = ""
+    names: tuple[Any, ...] = ()
 
 
 class Scoring(Protocol):

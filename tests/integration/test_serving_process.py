@@ -275,7 +275,7 @@ def test_a_chunked_body_has_the_same_limit(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("x", "error"),
-    [(-1.0, "ValueError: x is negative"), (13.0, "row 0 is no finite number"), (14.0, "shape (0,) for 1 rows")],
+    [(-1.0, "ValueError: x is negative"), (13.0, "gave NaN or infinity for row 0"), (14.0, "shape (0,) for 1 rows")],
 )
 def test_a_failure_of_the_model_is_an_answer_of_500(server: Server, x: float, error: str) -> None:
     response = server.post("/predict", {"rows": [{"x": x}]})

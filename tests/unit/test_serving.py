@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from modelcd.artifact import Column, Manifest, toolchain_changes, write_manifest
+from modelcd.artifact import Column, Manifest, Output, read_manifest, toolchain_changes, write_manifest
 from modelcd.errors import ConfigurationError, UsageError
 from modelcd.serving.bodies import encoding_of, inflated
 from modelcd.serving.dialects import Answer, Ask, Dialect, Written, parse, rows_asked
 from modelcd.serving.engine import INLINE, Engine, Pace
 from modelcd.serving.inputs import BadInput, Inputs
 from modelcd.serving.invocations import invocation_asked
-from modelcd.serving.loading import Model, ModelFailed, load_model, scores_of
+from modelcd.serving.loading import Model, ModelFailed, load_model
+from modelcd.serving.outputs import NoScore, array_of, output_of, plain
 from modelcd.serving.predictions import PredictionLog
 from modelcd.serving.settings import read_settings
 from modelcd.serving.telemetry import Telemetry
@@ -143,6 +144,35 @@ def test_a_model_of_one_column_takes_rows() -> None:
     assert frame["only"].tolist() == [1.0, 2.0]
 
 
+VECTORS = Inputs([Column("e", "vector", length=2), Column("a", "double")])
+
+
+def test_a_list_of_numbers_becomes_an_array_as_parquet_would_give_it(tmp_path: Path) -> None:
+    frame = VECTORS.of_rows([{"e": [1, 2.5], "a": 1}, {"e": None, "a": None}])
+
+    frame.to_parquet(tmp_path / "rows.parquet")
+    pd.testing.assert_frame_equal(frame, pd.read_parquet(tmp_path / "rows.parquet"))
+    assert frame["e"][0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ([1.0], "got 1"),
+        ([1.0, 2.0, 3.0], "got 3"),
+        ([1.0, "x"], "got a string among them"),
+        ([1.0, None], "got null among them"),
+        ([[1.0, 2.0]], "got 1"),
+        ([True, 1.0], "got a boolean among them"),
+        (1.0, "got a number"),
+        ("[1, 2]", "got a string"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused_with_its_row(value: Any, got: str) -> None:
+    with pytest.raises(BadInput, match=rf"rows\[1\], column 'e': expected a list of 2 numbers, {got}"):
+        VECTORS.of_rows([{"e": [1, 2], "a": 1}, {"e": value, "a": 1}])
+
+
 def test_a_kind_nobody_knows_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="unknown kind 'tensor'"):
         Inputs([Column("a", "tensor")])
@@ -170,7 +200,7 @@ def test_a_manifest_without_inputs_is_refused() -> None:
     ],
 )
 def test_there_is_one_plain_score_per_row(answer: Any, chances: bool, scores: list[Any]) -> None:
-    assert scores_of(answer, 2, chances=chances) == scores
+    assert plain(array_of(answer, 2, chances=chances)) == scores
 
 
 @pytest.mark.parametrize(
@@ -187,11 +217,60 @@ def test_there_is_one_plain_score_per_row(answer: Any, chances: bool, scores: li
         (np.array([[1.0], [1.0]]), True),
         (np.array([0.5, 0.5]), True),
         (np.ones((2, 2, 2)), False),
+        (np.ones((2, 0)), False),
+        (np.array([[1.0, np.nan], [1.0, 2.0]]), False),
+        ([[1.0, 2.0], [1.0]], False),
+        (pd.Series([[1.0, 2.0], [1.0]]), False),
+        (np.array([["a", "b"], ["c", "d"]]), False),
+        (np.array([[True, False], [True, True]]), False),
+        ([{"low": 1.0}, {"low": 2.0}], False),
+        ({"low": [1.0, 2.0]}, False),
+        (np.array(["a", 1.0], dtype=object), False),
     ],
 )
-def test_what_is_no_score_is_a_failure_of_the_model(answer: Any, chances: bool) -> None:
-    with pytest.raises(ModelFailed, match="ScoreError"):
-        scores_of(answer, 2, chances=chances)
+def test_what_is_no_score_is_said_to_be_none(answer: Any, chances: bool) -> None:
+    with pytest.raises(NoScore, match="gave "):
+        plain(array_of(answer, 2, chances=chances))
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "message"),
+    [
+        (Output("double"), [[1.0, 2.0]], "gave lists of 2 numbers, and was built to give numbers"),
+        (Output("vector", 3), [[1.0, 2.0]], "gave lists of 2 numbers, and was built to give lists of 3 numbers"),
+        (Output("vector", 3), [1.0], "gave numbers, and was built to give lists of 3 numbers"),
+        (Output("string"), [1.0], "gave numbers, and was built to give texts"),
+        (Output("boolean"), [1], "gave numbers, and was built to give truth values"),
+    ],
+)
+def test_a_model_that_gives_something_else_than_it_was_built_to_give_fails(
+    output: Output, answer: Any, message: str
+) -> None:
+    manifest = Manifest("m", "object", "f", "predict", (Column("a", "double"),), output=output)
+
+    with pytest.raises(ModelFailed, match=f"ScoreError: the model {message}"):
+        Model(manifest, lambda frame: answer).score(pd.DataFrame({"a": [1.0]}))
+
+
+def test_whole_numbers_and_fractions_are_both_numbers() -> None:
+    manifest = Manifest("m", "object", "f", "predict", (Column("a", "double"),), output=Output("long"))
+
+    assert Model(manifest, lambda frame: [1.5]).score(pd.DataFrame({"a": [1.0]})) == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("scores", "names", "output"),
+    [
+        ([1.5, 2], (), Output("double")),
+        ([1, 2], (), Output("long")),
+        ([True], (), Output("boolean")),
+        (["a"], (), Output("string")),
+        ([[0.5, 0.5]], ("a", "b"), Output("vector", 2, ("a", "b"))),
+        ([[0.5, 0.5]], ("a", "b", "c"), Output("vector", 2)),
+    ],
+)
+def test_what_scores_are_is_read_off_them(scores: list[Any], names: tuple[str, ...], output: Output) -> None:
+    assert output_of(scores, names) == output
 
 
 def test_a_toolchain_that_is_the_recorded_one_has_no_changes() -> None:
@@ -207,6 +286,14 @@ def test_a_toolchain_that_changed_says_where() -> None:
         f"numpy 1.0, here {np.__version__}",
         "no-such-distribution 2, here not installed",
     ]
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    inputs = (Column("e", "vector", nullable=False, length=3),)
+    manifest = Manifest("m", "object", "f", "predict", inputs, output=Output("vector", 2, ("cat", 7)))
+    write_manifest(tmp_path, manifest)
+
+    assert read_manifest(tmp_path) == manifest
 
 
 @pytest.mark.parametrize(("field", "value"), [("flavor", "onnx"), ("method", "transform")])
@@ -352,6 +439,28 @@ def test_bytes_that_no_tensor_counts_are_refused() -> None:
 
     with pytest.raises(BadInput, match="1 bytes follow the last tensor"):
         read(tensors_asked, body + b"x", inference_header_content_length=length)
+
+
+def test_a_tensor_of_two_dimensions_is_a_list_in_each_row() -> None:
+    e, a = ({"name": name, "shape": shape, "datatype": "FP32"} for name, shape in (("e", [2, 2]), ("a", [2])))
+    body, length = binary((e, np.array([1, 2, 3, 4], "<f4").tobytes()), (a, np.array([5, 6], "<f4").tobytes()))
+
+    frame = read(tensors_asked, body, VECTORS, inference_header_content_length=length)
+
+    pd.testing.assert_frame_equal(frame, VECTORS.of_rows([{"e": [1, 2], "a": 5}, {"e": [3, 4], "a": 6}]))
+
+
+@pytest.mark.parametrize("shape", [[2], [1, 1, 2], [1000000000, 0]])
+def test_a_tensor_of_another_shape_is_no_list(shape: list[int]) -> None:
+    e = {"name": "e", "shape": shape, "datatype": "FP64", "data": [1, 2] if 0 not in shape else []}
+
+    with pytest.raises(BadInput, match=r"must be \[rows, numbers\]"):
+        read(tensors_asked, {"inputs": [e, {"name": "a", "shape": [1], "data": [1]}]}, VECTORS)
+
+
+def test_lists_do_not_fit_into_csv() -> None:
+    with pytest.raises(BadInput, match="column 'e' holds lists"):
+        read(invocation_asked, b"e,a\n1,2\n", VECTORS, content_type="text/csv")
 
 
 @pytest.mark.parametrize(
@@ -523,6 +632,7 @@ def test_our_own_answer_says_whose_scores_they_are() -> None:
     write = asked(rows_asked, {"rows": [{"a": 1, "b": 2}]})[1]
 
     assert said(write(ANSWER)) == {"scores": [0.25, 0.75], "model": "m", "version": "3"}
+    assert said(write(ANSWER._replace(names=("cat", 7))))["names"] == ["cat", 7]
 
 
 @pytest.mark.parametrize("dialect", [rows_asked, tensors_asked, invocation_asked])

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from modelcd.domain.scores import wrong_with
 from modelcd.errors import CannotTell, NotReady, RowsRefused
 from modelcd.ports import Scores
 from modelcd.serving.wire import encode_rows, said_in
@@ -53,9 +54,18 @@ class HttpScoring:
         if not isinstance(scores, list) or len(scores) != len(rows):
             got = f"{len(scores)} scores" if isinstance(scores, list) else "no list of scores"
             raise CannotTell(f"{address} answered {got} for {len(rows)} rows", help="a model gives one score per row")
+        if wrong := wrong_with(scores):
+            raise CannotTell(f"{address} {wrong}", help="see docs/serving.md: what a score may be")
         if not all(isinstance(said.get(name), str) for name in ("model", "version")):
             raise CannotTell(f"{address} gave scores without saying of which model and version")
-        return Scores(tuple(scores), said["model"], said["version"], response.headers.get("x-prediction-id", ""))
+        names = said.get("names")
+        return Scores(
+            tuple(scores),
+            said["model"],
+            said["version"],
+            prediction_id=response.headers.get("x-prediction-id", ""),
+            names=tuple(names) if isinstance(names, list) else (),
+        )
 
     @cached_property
     def _client(self) -> httpx.Client:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from modelcd.adapters.locks import held
-from modelcd.artifact import MANIFEST, Manifest, digest_of, read_manifest
+from modelcd.artifact import MANIFEST, Column, Manifest, digest_of, read_manifest
 from modelcd.domain.versions import Lineage, ModelVersion, slug
 from modelcd.errors import ConfigurationError, RegistryError, UnknownName
 from modelcd.ports import Build, Still, always
@@ -381,11 +381,17 @@ def _columns(manifest: Manifest) -> list[dict[str, Any]]:
     return [
         {
             "name": column.name,
-            "type": "double" if column.kind == "long" and column.nullable else column.kind,
+            **_type(column),
             "required": not column.nullable,
         }
         for column in manifest.inputs
     ]
+
+
+def _type(column: Column) -> dict[str, Any]:
+    if column.kind == "vector":
+        return {"type": "array", "items": {"type": "double"}}
+    return {"type": "double" if column.kind == "long" and column.nullable else column.kind}
 
 
 def _pyfunc(run: str, manifest: Manifest) -> str:

@@ -13,16 +13,18 @@ then the reason says how many rows, or which limit, would do.  Which method boun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, floor, inf, isfinite, log10
 from statistics import NormalDist, median
 from typing import Any
 
 import numpy as np
 
+from modelcd.domain.baseline import baseline, shares
 from modelcd.domain.metrics import METRICS, Array, Metric, known, positives
-from modelcd.domain.paired import SEED, Difference, Uncertain, difference
+from modelcd.domain.paired import Difference, Uncertain, difference
 from modelcd.domain.policy import Bound, Gate
+from modelcd.domain.vectors import Misfit, Side, formed
 from modelcd.domain.verdict import Finding, Verdict
 
 FEWEST = 30
@@ -49,6 +51,8 @@ class Holdout:
     """Rows that no version was trained on: their truth, what each version scored, and columns to slice by.
 
     `itself` says that the challenger is the champion, by digest: then there is nothing to be shown of the difference.
+    Truth and scores are one value a row, or one row of numbers; `classes` and `champion_classes` name the columns of
+    scores that are chances.
     """
 
     truth: Array
@@ -56,6 +60,8 @@ class Holdout:
     champion: Array | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     itself: bool = False
+    classes: tuple[Any, ...] = ()
+    champion_classes: tuple[Any, ...] = ()
 
 
 class _Unjudged(Exception):
@@ -74,8 +80,8 @@ def check(gate: Gate, holdout: Holdout) -> Finding:
     name = f"{gate.metric} {gate.bound.value if gate.bound else 'without a bound'}"
     name = f"{name} {gate.column}" if gate.column else name
     try:
-        metric = _metric(gate)
         _usable(gate, holdout)
+        metric, holdout = _formed(gate, holdout)
         match gate.bound:
             case Bound.AT_LEAST | Bound.AT_MOST:
                 verdict, reason, evidence = _limit(gate, metric, holdout)
@@ -85,7 +91,7 @@ def check(gate: Gate, holdout: Holdout) -> Finding:
                 verdict, reason, evidence = _slices(gate, metric, holdout)
             case None:
                 raise _Unjudged(f'nothing to compare with; add a bound: Gate("{gate.metric}").at_least(0.8)')
-    except (_Unjudged, Uncertain) as trouble:
+    except (_Unjudged, Uncertain, Misfit) as trouble:
         return Finding(name, Verdict.ERROR, f"{gate.metric}: {trouble}", {"metric": gate.metric})
     except Exception as error:  # a metric of the user's may raise anything
         reason = f"{gate.metric} could not be computed: {type(error).__name__}: {error}"
@@ -112,13 +118,30 @@ def unreachable(gate: Gate) -> str | None:
     return f"a limit of {gate.limit:g} says nothing: {gate.metric} is {lies}"
 
 
-def _metric(gate: Gate) -> Metric:
+def value_of(gate: Gate, holdout: Holdout) -> float:
+    """Return the metric of *gate* on the whole of *holdout*; raises whatever the metric raises of it."""
+    metric, formed_holdout = _formed(gate, holdout)
+    return float(metric.function(formed_holdout.truth, formed_holdout.challenger))
+
+
+def _formed(gate: Gate, holdout: Holdout) -> tuple[Metric, Holdout]:
+    """Return the metric of *gate*, and *holdout* as it takes it: a function of the user's takes it as it is."""
     if gate.function is not None:
-        return Metric(gate.function, gate.higher_is_better)
+        return Metric(gate.function, gate.higher_is_better), holdout
     name = known(gate.metric)
     if name is None:
         raise _Unjudged(f"no such metric; there are {', '.join(METRICS)}, or give a function of your own")
-    return METRICS[name]
+    # An absolute limit is about the challenger alone, whatever the champion gives.
+    against = holdout.champion if gate.bound in (Bound.CHAMPION, Bound.SLICES) else None
+    champion = Side(against, holdout.champion_classes) if against is not None else None
+    as_taken = formed(name, holdout.truth, Side(holdout.challenger, holdout.classes), champion)
+    return as_taken.metric, replace(
+        holdout,
+        truth=as_taken.truth,
+        challenger=as_taken.challenger.scores,
+        champion=as_taken.champion.scores if as_taken.champion else None,
+        classes=as_taken.challenger.classes,
+    )
 
 
 def _usable(gate: Gate, holdout: Holdout) -> None:
@@ -133,8 +156,8 @@ def _usable(gate: Gate, holdout: Holdout) -> None:
     if holdout.champion is not None and gate.bound in (Bound.CHAMPION, Bound.SLICES):
         sides["champion"] = holdout.champion
     for name, values in sides.items():
-        if np.shape(values) != (rows,):
-            raise _Unjudged(f"{name} has the shape {np.shape(values)} for {rows:,} rows; one value per row is needed")
+        if values.ndim not in (1, 2) or len(values) != rows:
+            raise _Unjudged(f"{name} has the shape {values.shape} for {rows:,} rows; one value per row is needed")
         missing = _missing(values)
         if missing:
             raise _Unjudged(f"{missing:,} of {rows:,} values of {name} are missing or not finite")
@@ -312,28 +335,12 @@ def _said(verdict: Verdict, gate: Gate, found: Difference, low: float, needed: i
 def _reference(gate: Gate, holdout: Holdout, truth: Array, rows: Array | None = None) -> Array:
     if holdout.champion is not None:
         return holdout.champion if rows is None else holdout.champion[rows]
-    return _constant(gate, truth)
-
-
-def _constant(gate: Gate, truth: Array) -> Array:
-    """Return the best prediction that does not look at the rows, for the metric of *gate*."""
     name = known(gate.metric) if gate.function is None else None
-    values, counts = np.unique(truth, return_counts=True)
-    by_class = name in ("accuracy", "balanced_accuracy", "recall", "matthews_corrcoef")
-    if name == "f1_macro":  # a guess beats a constant, which leaves out all classes but one
-        return np.random.default_rng(SEED).permutation(truth)
-    if by_class or not (np.issubdtype(truth.dtype, np.number) or truth.dtype == bool):
-        return np.full(len(truth), values[counts.argmax()])
-    if name in ("f1", "precision"):
-        return np.ones(len(truth))
-    if name in ("brier_score_loss", "log_loss"):
-        return np.full(len(truth), positives(truth).mean())
-    if name == "mean_absolute_percentage_error":
-        order = np.argsort(truth)
-        weights = np.cumsum(1 / np.maximum(np.abs(truth[order]), np.finfo(float).tiny))
-        return np.full(len(truth), truth[order][np.searchsorted(weights, weights[-1] / 2)])
-    medians = ("mean_absolute_error", "median_absolute_error")
-    return np.full(len(truth), np.median(truth) if name in medians else truth.mean(dtype=float))
+    if holdout.challenger.ndim == 1 or truth.ndim == 2:
+        return baseline(name, truth)
+    if not holdout.classes:
+        raise _Unjudged("there is no champion, and nothing says which classes the scores are of; take .at_least(…)")
+    return shares(holdout.classes, truth)
 
 
 # Slices.

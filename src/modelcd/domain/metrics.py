@@ -48,7 +48,8 @@ class Metric(NamedTuple):
     `parts` gives groups of numbers per row, each with the metric as its mean, which moves with each (one group for a
     mean over rows; positives and negatives for the area under the curve).  `adverse` is how many rows that speak
     against a claim are added to each group before it is believed: one, or one of each class.  `tallied` is the metric
-    as a function of a `Tally`.  `binary`: it needs a truth of two classes, and rows of both.
+    as a function of a `Tally`.  `binary`: it needs a truth of two classes, and rows of both; `every_class`: it needs
+    rows of each.
     """
 
     function: Function
@@ -60,6 +61,7 @@ class Metric(NamedTuple):
     tallied: Callable[[Tally], Floats] | None = None
     binary: bool = False
     adverse: float = 1.0
+    every_class: bool = False
 
 
 def known(name: str) -> str | None:
@@ -97,13 +99,28 @@ def positives(truth: Array) -> NDArray[np.bool_]:
 SEVERAL_CLASSES = ("accuracy", "balanced_accuracy", "f1_macro", "matthews_corrcoef")
 """Metrics of any classes, be they two or more, numbers or words."""
 
+OF_CHANCES = ("log_loss", "roc_auc_ovr")
+"""Metrics of the chances of all classes, where there are three or more."""
+
+ALL_CHANCES = (
+    "it needs the chances of all classes, of three or more;"
+    ' Model(method="predict_proba") gives them; for two classes there is roc_auc'
+)
+
 OF_NUMBERS = ("r2", "mean_absolute_error", "root_mean_squared_error", "median_absolute_error")
 """Metrics of a target that is a number; there are more."""
 
 
-def misfit(name: str, truth: Array, target: str) -> str:
-    """Say why no score can be held against *truth*, the column *target*, by the metric *name*; empty when one can."""
+def misfit(name: str, truth: Array, target: str, *, chances: bool = False) -> str:
+    """Say why no score can be held against *truth*, the column *target*, by the metric *name*; empty when one can.
+
+    *chances* says that the scores will be those of `predict_proba`: of three classes or more, a list.
+    """
     metric = METRICS[name]
+    if name in OF_CHANCES and chances and 2 < len(set(truth.tolist())) <= MOST_CLASSES:
+        return ""
+    if metric.every_class:
+        return ALL_CHANCES
     try:
         if metric.binary:
             positives(truth)
@@ -130,7 +147,8 @@ def not_binary(truth: Array, target: str = "target") -> str:
         shown = ", ".join(map(repr, values[:5])) + (", …" if len(values) > 5 else "")
         return (
             f"a truth of 0 and 1 is needed, and it holds {len(values)} classes ({shown});"
-            f" for several classes there are {', '.join(SEVERAL_CLASSES)}"
+            f" for several classes there are {', '.join(SEVERAL_CLASSES)},"
+            f' and with Model(method="predict_proba") {", ".join(OF_CHANCES)}'
         )
     return (
         f"a truth of 0 and 1 is needed, and it holds {len(values):,} different values;"
@@ -236,6 +254,24 @@ def _placements(truth: Array, scores: Array) -> tuple[Floats, Floats]:
         return np.asarray((np.cumsum(there) - there / 2)[at] / side.sum())
 
     return below(~positive)[positive], 1 - below(positive)[~positive]
+
+
+def _one_versus_rest(truth: Array, scores: Array) -> tuple[Floats]:
+    """Return what each row adds to the mean area under the curves of each class against all others, to first order.
+
+    *truth* is the number of a class, a column of *scores*.  The mean is the metric; not a number when a class is
+    missing.
+    """
+    rows, added = len(truth), np.zeros(len(truth))
+    for number in range(scores.shape[1]):
+        positive = truth == number
+        if positive.all() or not positive.any():
+            return (np.full(rows, np.nan),)
+        above, below = _placements(positive, scores[:, number])
+        value = above.mean()
+        added[positive] += value + (above - value) * rows / len(above)
+        added[~positive] += value + (below - value) * rows / len(below)
+    return (added / scores.shape[1],)
 
 
 class _Ranked(NamedTuple):
@@ -381,6 +417,16 @@ METRICS: dict[str, Metric] = {
     "roc_auc": Metric(roc_auc, True, 0.0, 1.0, Method.DELONG, _placements, binary=True),
     "average_precision": Metric(
         average_precision, True, 0.0, 1.0, Method.LINEAR, _precision_influence, binary=True, adverse=2.0
+    ),
+    "roc_auc_ovr": Metric(
+        lambda truth, scores: float(_one_versus_rest(truth, scores)[0].mean()),
+        True,
+        0.0,
+        1.0,
+        Method.LINEAR,
+        _one_versus_rest,
+        adverse=2.0,
+        every_class=True,
     ),
     "accuracy": Metric(lambda truth, scores: 1 - float(wrong(truth, scores).mean()), True, 0.0, 1.0, Method.MATCHED),
     "balanced_accuracy": _of_table(_balanced),

@@ -68,7 +68,13 @@ def difference(metric: Metric, truth: Array, scores: Array, reference: Array | N
     if metric.binary:
         ones = int(positives(truth).sum())
         weight = min(ones, weight - ones)
-    elif metric.method is Method.RESAMPLED and len(counts := np.unique(truth, return_counts=True)[1]) == 2:
+    elif metric.every_class:
+        weight = int(np.bincount(truth).min())
+    elif (
+        metric.method is Method.RESAMPLED
+        and truth.ndim == 1
+        and len(counts := np.unique(truth, return_counts=True)[1]) == 2
+    ):
         weight = int(counts.min())  # nobody knows which class a function of the user's is about
     if metric.method is Method.MATCHED:
         return _matched(truth, scores, reference, weight)

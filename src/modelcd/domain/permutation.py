@@ -297,6 +297,13 @@ def _advice(table: _Table) -> str:
     if _numbers(scores) and _numbers(truths) and len(truths) > 2 and any(isinstance(s, float) for s in scores):
         off = sorted(abs(scores[s] - truths[t]) for s, t in zip(table.at_score, table.at_truth, strict=True))
         example = f"abs(score - label) <= {float(f'{off[len(off) // 2]:.2g}'):g}"
+    elif all(isinstance(score, list) for score in scores):
+        lists = all(isinstance(truth, list) for truth in truths)
+        near, likeliest = (
+            "all(abs(a - b) <= 1 for a, b in zip(score, label))",
+            "CLASSES[score.index(max(score))] == label",
+        )
+        example = near if lists else likeliest
     elif _chances(scores) and all(isinstance(truth, str) for truth in truths):
         example = f"(score >= 0.5) == (label == {max(truths)!r})"
     else:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modelcd.domain.gates import Holdout, check
-from modelcd.domain.metrics import METRICS, MOST_CLASSES, known
+from modelcd.domain.gates import Holdout, check, value_of
+from modelcd.domain.metrics import MOST_CLASSES
 from modelcd.domain.permutation import Unusable, check_guard
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import FROM_LABELS, Guard
@@ -26,7 +26,7 @@ from modelcd.errors import ChildError, ModelcdError, ProjectError
 from modelcd.project.declare import Model
 from modelcd.project.judging import outcome
 from modelcd.project.loading import calling
-from modelcd.project.rows import plain_values
+from modelcd.project.rows import truths_of
 
 Plain = dict[str, Any]
 
@@ -41,16 +41,20 @@ def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mappi
 
     The functions of guards are tried there with the scores of the challenger: live, nothing else will judge it.
 
-    `itself` in *scores* says that the two are one version.  Returns `verdict`, `findings` and the gates' `metrics`.  A
-    model without gates has one finding, no pass.
+    `itself` in *scores* says that the two are one version, `names` what the numbers of each one's lists are.  Returns
+    `verdict`, `findings` and the gates' `metrics`.  A model without gates has one finding, no pass.
     """
     needed = sorted({gate.column for gate in model.gates if gate.column and gate.column in rows})
+    several = len(model.data.targets) > 1
+    names = scores.get("names") or {}
     holdout = Holdout(
-        truth=rows[model.data.target].to_numpy(),
+        truth=(rows[list(model.data.targets)] if several else rows[model.data.targets[0]]).to_numpy(),
         challenger=_array("challenger", scores.get("challenger"), len(rows)),
         champion=_array("champion", scores["champion"], len(rows)) if scores.get("champion") is not None else None,
         columns={name: rows[name].tolist() for name in needed},
         itself=scores.get("itself") is True,
+        classes=tuple(names.get("challenger", ())),
+        champion_classes=tuple(names.get("champion", ())),
     )
     findings = []
     for gate in model.gates:
@@ -58,7 +62,7 @@ def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mappi
             findings.append(check(gate, holdout))
     if not findings:
         findings.append(Finding("gates", Verdict.INCONCLUSIVE, "no gate is declared, so nothing says that it is good"))
-    findings += guard_findings(project, model, scores["challenger"], plain_values(rows[model.data.target]))
+    findings += guard_findings(project, model, scores["challenger"], truths_of(rows, model.data.targets))
     return {
         "verdict": worst(finding.verdict for finding in findings).value,
         "findings": [to_plain(finding) for finding in findings],
@@ -77,8 +81,7 @@ def _metric_values(model: Model, holdout: Holdout) -> dict[str, float]:
     values: dict[str, float] = {}
     for gate in model.gates:
         try:
-            function = gate.function or METRICS[known(gate.metric) or gate.metric].function
-            value = float(function(holdout.truth, holdout.challenger))
+            value = value_of(gate, holdout)
         except Exception:
             continue  # the gate's own finding says what was wrong
         if math.isfinite(value):

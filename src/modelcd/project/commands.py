@@ -171,7 +171,7 @@ def rows(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all co
     With a `limit` below the number of rows, that many, spread evenly; with `start`, those from there on.  All columns
     but the truth and the key are given, or only `columns`.
     """
-    from modelcd.project.rows import plain_rows, plain_values, read_rows, spread
+    from modelcd.project.rows import plain_rows, read_rows, spread, truths_of
 
     folder, part = Path(arguments["data"]), str(arguments.get("part", "holdout"))
     facts, whole = _facts(folder), read_rows(folder / f"{part}.parquet")
@@ -180,8 +180,8 @@ def rows(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all co
         frame = whole.iloc[start : start + int(limit) if limit else None]
     else:
         frame = spread(whole, int(limit) if limit else len(whole))
-    columns = arguments.get("columns") or [c for c in facts["columns"] if c not in (facts["target"], facts["key"])]
-    truths = plain_values(frame[facts["target"]])
+    columns = arguments.get("columns") or [c for c in facts["columns"] if c not in (*facts["targets"], facts["key"])]
+    truths = truths_of(frame, facts["targets"])
     return {"rows": plain_rows(frame[list(columns)]), "truths": truths, "start": start, "total": len(whole)}
 
 
@@ -208,12 +208,12 @@ def try_guards(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - 
     from modelcd.domain.verdict import Verdict
     from modelcd.project import data as dataset
     from modelcd.project.checks import guard_findings, stand_in_scores
-    from modelcd.project.rows import plain_values
+    from modelcd.project.rows import truths_of
 
     model = load(project)
     split = dataset.prepared(project, model.data, dataset.read(project, model.data)[0])
     dataset.gates_fit(model, split)
-    truths = plain_values(split.holdout[model.data.target])
+    truths = truths_of(split.holdout, model.data.targets)
     kinds = [model.method] if model.method else ["predict_proba", "predict"]
     tried = [guard_findings(project, model, stand_in_scores(kind, truths), truths, trained=False) for kind in kinds]
     # Which of the two the model will have is not known yet, and a function is written for one of them.

@@ -19,13 +19,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from modelcd.domain.metrics import known, misfit
 from modelcd.domain.telling import counted
+from modelcd.domain.vectors import several_targets
 from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Dataset, Model, nearest
 from modelcd.project.loading import calling
+from modelcd.project.rows import with_vectors
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
@@ -228,7 +231,8 @@ def prepared(project: Path, dataset: Dataset, raw: pd.DataFrame) -> Split:
     rows = _checked(dataset, rows)
     train, holdout = _split(dataset, rows)
     for name, part in (("training", train), ("holdout", holdout)):
-        _needs_variety(dataset.target, name, part)
+        for target in dataset.targets:
+            _needs_variety(target, name, part)
     return Split(train, holdout, count)
 
 
@@ -238,15 +242,13 @@ def _checked(dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
     if doubled is not None:
         raise ProjectError(f"two columns are named {doubled!r}")
     rows = rows.set_axis(names, axis="columns")
-    for role, column in (("target", dataset.target), ("time", dataset.time), ("key", dataset.key)):
+    roles = [*(("target", target) for target in dataset.targets), ("time", dataset.time), ("key", dataset.key)]
+    for role, column in roles:
         if column is not None and column not in names:
             raise ProjectError(f"the data has no column {column!r} ({role})", help=nearest(column, names))
-    missing = int(rows[dataset.target].isna().sum())
-    if missing:
-        raise ProjectError(
-            f"{missing:,} of {len(rows):,} rows have no {dataset.target!r}",
-            help="drop them in prepare, or find their truth",
-        )
+    for target in dataset.targets:
+        _usable_target(dataset, target, rows)
+    rows = with_vectors(rows)
     if dataset.key is not None and rows[dataset.key].duplicated().any():
         twice = rows[dataset.key][rows[dataset.key].duplicated()].iloc[0]
         raise ProjectError(f"{dataset.key} {twice!r} is there twice", help="do two files hold the same rows?")
@@ -254,6 +256,24 @@ def _checked(dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame:
         times = _times(dataset.time, rows[dataset.time])
         rows = rows.assign(**{dataset.time: times}).sort_values(dataset.time, kind="stable")
     return rows.reset_index(drop=True)
+
+
+def _usable_target(dataset: Dataset, target: str, rows: pd.DataFrame) -> None:
+    missing = int(rows[target].isna().sum())
+    if missing:
+        raise ProjectError(
+            f"{missing:,} of {len(rows):,} rows have no {target!r}",
+            help="drop them in prepare, or find their truth",
+        )
+    if isinstance(rows[target].iloc[0], list | tuple | np.ndarray):
+        raise ProjectError(
+            f"the target {target!r} holds lists",
+            help='make a column of each number in prepare, and name them: target=("low", "high")',
+        )
+    if len(dataset.targets) > 1 and not pd.api.types.is_numeric_dtype(rows[target]):
+        raise ProjectError(
+            f"the target {target!r} holds no numbers", help="of several targets, each is a column of numbers"
+        )
 
 
 def _times(name: str, values: pd.Series) -> pd.Series:
@@ -298,21 +318,27 @@ def _needs_variety(target: str, name: str, rows: pd.DataFrame) -> None:
 
 def gates_fit(model: Model, split: Split) -> None:
     """Raise `ProjectError` for a gate whose metric cannot be computed of the target: training would be in vain."""
-    target = model.data.target
-    truth = pd.concat([split.train[target], split.holdout[target]]).to_numpy()
+    both = pd.concat([split.train, split.holdout])
     for gate in model.gates:
         name = known(gate.metric) if gate.function is None else None
-        wrong = misfit(name, truth, target) if name else ""
-        if wrong:
-            what, _, advice = wrong.partition("; ")
-            raise ProjectError(f"gate {gate.metric!r} does not fit the target {target!r}: {what}", help=advice)
+        for target in model.data.targets if name else ():
+            truth = both[target].to_numpy()
+            if len(model.data.targets) > 1:
+                wrong = several_targets(str(name), len(model.data.targets))
+            else:
+                wrong = misfit(str(name), truth, target, chances=model.method == "predict_proba")
+            if wrong:
+                what, _, advice = wrong.partition("; ")
+                raise ProjectError(f"gate {gate.metric!r} does not fit the target {target!r}: {what}", help=advice)
 
 
 def described(dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what is worth knowing of *split* as JSON values."""
-    both = pd.concat([split.train[dataset.target], split.holdout[dataset.target]])
+    targets = list(dataset.targets)
+    both = pd.concat([split.train[targets], split.holdout[targets]])
     plain: dict[str, Any] = {
         "target": dataset.target,
+        "targets": targets,
         "key": dataset.key,
         "raw_rows": split.raw,
         "dropped": split.raw - len(both),
@@ -322,8 +348,9 @@ def described(dataset: Dataset, split: Split) -> dict[str, Any]:
         "columns": list(split.train.columns),
         "balance": {},
     }
-    if both.nunique() <= 20:
-        plain["balance"] = {str(value): round(float(s), 6) for value, s in both.value_counts(normalize=True).items()}
+    if len(targets) == 1 and both[targets[0]].nunique() <= 20:
+        shares = both[targets[0]].value_counts(normalize=True)
+        plain["balance"] = {str(value): round(float(share), 6) for value, share in shares.items()}
     if dataset.time is not None:
         times = pd.concat([split.train[dataset.time], split.holdout[dataset.time]])
         plain |= {

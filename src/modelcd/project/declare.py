@@ -34,7 +34,8 @@ class Dataset:
 
     Args:
         pattern: A glob of parquet or CSV files, relative to the project.
-        target: The column to predict; no input of the model.
+        target: The column to predict; no input of the model.  Or several columns of numbers, `("low", "high")`, for a
+            model that gives a list.
         time: The column that says when a row happened.  Without it the order of the files and their rows counts.
         prepare: `(DataFrame) -> DataFrame`, from the raw rows to those to learn from.  It may drop rows; how many is
             reported, since live such rows are asked for all the same.
@@ -55,7 +56,7 @@ class Dataset:
     """
 
     pattern: str
-    target: str = field(kw_only=True)
+    target: str | tuple[str, ...] = field(kw_only=True)
     time: str | None = field(default=None, kw_only=True)
     prepare: Callable[[DataFrame], DataFrame] | None = field(default=None, kw_only=True, compare=False, repr=False)
     expectations: Callable[[Any], Iterable[Any]] | None = field(default=None, kw_only=True, compare=False, repr=False)
@@ -67,13 +68,21 @@ class Dataset:
             raise ProjectError(
                 f"a dataset is a glob of files, got {self.pattern!r}", help='for example Dataset("data/*.parquet", …)'
             )
-        if not self.target:
-            raise ProjectError("a dataset needs a target", help='target="late" names the column to predict')
-        if self.target in (self.time, self.key):
+        if isinstance(self.target, list):
+            object.__setattr__(self, "target", tuple(self.target))
+        if not self.targets or not all(isinstance(name, str) and name for name in self.targets):
             raise ProjectError(
-                f"target and {'time' if self.target == self.time else 'key'} are the same column, {self.target!r}",
-                help="the target is what is not known when the model is asked",
+                "a dataset needs a target",
+                help='target="late" names the column to predict, target=("low", "high") several',
             )
+        for name in self.targets:
+            if name in (self.time, self.key):
+                raise ProjectError(
+                    f"target and {'time' if name == self.time else 'key'} are the same column, {name!r}",
+                    help="the target is what is not known when the model is asked",
+                )
+            if self.targets.count(name) > 1:
+                raise ProjectError(f"the target {name!r} is named twice", help="name each column once")
         for name in ("prepare", "expectations"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise ProjectError(f"{name} must be a function", help=f"{name}={name} passes it, without calling it")
@@ -94,6 +103,16 @@ class Dataset:
             raise ProjectError(
                 f"holdout={text!r} needs to know when a row happened", help='name the column: time="date"'
             )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns to predict, one or more.
+
+        Examples:
+            >>> Dataset("data/*.csv", target=("low", "high")).targets
+            ('low', 'high')
+        """
+        return (self.target,) if isinstance(self.target, str) else self.target
 
     @property
     def holdout_seconds(self) -> float | None:
@@ -323,7 +342,8 @@ class Model:
         budgets: How long each part may take.
         tests: A folder of pytest tests that run before training.
         files: What training reads besides its code and data (a YAML of settings, say); a change of one trains again.
-        method: `"predict_proba"` or `"predict"`, the one that gives the scores; found out when left away.
+        method: `"predict_proba"` or `"predict"`, the one that gives the scores; found out when left away: chances
+            of two classes, `predict` for anything else.  With `"predict_proba"` and more classes a score is a list.
 
     Raises:
         ProjectError: Something cannot be meant; the message says what to write.

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from modelcd.artifact import Column, Manifest, digest_of, write_manifest
+from modelcd.artifact import Column, Manifest, Output, digest_of, write_manifest
 from modelcd.domain.telling import counted
 from modelcd.errors import ProjectError
 from modelcd.project.declare import METHODS, Model, nearest, takes_parameters
@@ -29,6 +29,7 @@ from modelcd.project.loading import calling
 from modelcd.project.rows import columns_of, plain_rows
 from modelcd.project.slicing import PIPELINE, Slice, versions_of
 from modelcd.serving.inputs import Inputs
+from modelcd.serving.outputs import Array, NoScore, array_of, output_of, plain, said
 
 TRIED_ROWS = 50
 WARMUP_ROWS = 3
@@ -84,7 +85,7 @@ def _loaded(path: Path) -> Any:
 
 def inputs_of(estimator: Any, model: Model, frame: pd.DataFrame) -> list[str]:
     """Return the columns that a request must have: those the model says it was fitted with, or all but the truth."""
-    truth = {model.data.target, model.data.key}
+    truth = {*model.data.targets, model.data.key}
     try:
         said = [str(name) for name in estimator.feature_names_in_]
     except AttributeError:
@@ -112,36 +113,54 @@ def method_of(estimator: Any, model: Model) -> str:
     return method
 
 
-def scores_of(estimator: Any, method: str, frame: pd.DataFrame, project: Path) -> np.ndarray[Any, Any]:
-    """Return one score per row of *frame*; raises `ProjectError` when the model gives anything else."""
+def scores_of(estimator: Any, method: str, frame: pd.DataFrame, project: Path) -> tuple[Array, tuple[Any, ...]]:
+    """Return the scores of *frame* and, where they are lists, the names of their numbers, as far as they are known.
+
+    Raises `ProjectError` when the model gives anything that is no score.
+    """
     with calling(f"the fitted model's {method}", project):
-        scores = np.asarray(getattr(estimator, method)(frame))
+        answer = getattr(estimator, method)(frame)
+    try:
+        scores = array_of(answer, len(frame), chances=method == "predict_proba")
+        plain(scores)
+    except NoScore as error:
+        what, _, advice = str(error).partition(": ")
+        raise ProjectError(f"{method} {what}", help=advice or 'one score per row, or method="predict"') from error
     if method == "predict_proba":
-        if scores.ndim != 2 or scores.shape[1] != 2:
-            raise ProjectError(
-                f"predict_proba gives {counted(scores.shape[-1], 'column')}", help='two classes, or method="predict"'
-            )
-        scores = scores[:, 1]
-    if scores.shape != (len(frame),):
-        raise ProjectError(
-            f"{method} gave scores of shape {scores.shape} for {counted(len(frame), 'row')}", help="one score per row"
-        )
-    if scores.dtype.kind == "f" and not np.isfinite(scores).all():
-        raise ProjectError(f"{method} gave NaN or infinity for rows that the model has learned from")
-    return scores
+        return scores, _names(getattr(estimator, "classes_", ()))
+    return scores, _names(answer.columns) if isinstance(answer, pd.DataFrame) else ()
 
 
-def tried(estimator: Any, method: str, inputs: tuple[Column, ...], sample: pd.DataFrame, project: Path) -> None:
-    """Let the model score *sample* as it is and as the server will see it; raises `ProjectError` unless both agree."""
-    scores = scores_of(estimator, method, sample, project)
-    served = scores_of(estimator, method, Inputs(inputs).of_rows(plain_rows(sample)), project)
+def _names(given: Any) -> tuple[Any, ...]:
+    """Return *given*, classes or columns, as JSON has them; nothing when JSON has not."""
+    names: Any = np.asarray(given).tolist() if np.ndim(given) == 1 else []
+    return tuple(names) if all(isinstance(name, str | int | float) for name in names) else ()
+
+
+def tried(
+    estimator: Any, method: str, inputs: tuple[Column, ...], sample: pd.DataFrame, project: Path, targets: Sequence[str]
+) -> Output:
+    """Let the model score *sample* as it is and as the server will see it, and return what its scores are.
+
+    Raises `ProjectError` unless both agree.
+    """
+    scores, names = scores_of(estimator, method, sample, project)
+    served, _ = scores_of(estimator, method, Inputs(inputs).of_rows(plain_rows(sample)), project)
     same = np.isclose(scores, served) if scores.dtype.kind == "f" else scores == served
     if not same.all():
+        wrong = int((~same.reshape(len(sample), -1).all(axis=1)).sum())
         changed = ", ".join(f"{column.name} ({column.kind})" for column in inputs if column.kind != "double")
         raise ProjectError(
-            f"the model scores {int((~same).sum())} of {counted(len(sample), 'row')} otherwise when they come as JSON",
+            f"the model scores {wrong} of {counted(len(sample), 'row')} otherwise when they come as JSON",
             help=f"it depends on a type that JSON does not have; look at {changed or 'the columns'}",
         )
+    output = output_of(plain(scores), names or (tuple(targets) if len(targets) > 1 else ()))
+    if len(targets) > 1 and output.length != len(targets):
+        raise ProjectError(
+            f"there are {len(targets)} targets, and {method} gives {said(output)}",
+            help="a model of several targets gives a list with a number for each, in their order",
+        )
+    return output
 
 
 def write_artifact(
@@ -150,7 +169,7 @@ def write_artifact(
     """Write the artifact folder *out* and return what there is to know of it as JSON values."""
     inputs = inputs_of(estimator, model, frame)
     columns, method = columns_of(frame, inputs), method_of(estimator, model)
-    tried(estimator, method, columns, frame[inputs].head(TRIED_ROWS), project)
+    output = tried(estimator, method, columns, frame[inputs].head(TRIED_ROWS), project, model.data.targets)
     places = np.unique(np.linspace(0, len(frame) - 1, WARMUP_ROWS).astype(int))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -170,6 +189,7 @@ def write_artifact(
         inputs=columns,
         warmup=tuple(plain_rows(frame[inputs].iloc[places])),
         toolchain=toolchain(estimator, code),
+        output=output,
     )
     write_manifest(out, manifest)
     return {

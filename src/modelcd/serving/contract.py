@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from modelcd.domain.scores import BATCHED, same
+from modelcd.domain.scores import BATCHED, same, wrong_with
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.errors import CannotTell, UsageError
 from modelcd.serving.wire import encode_rows, said_in
@@ -72,8 +72,8 @@ def _scores(client: httpx.Client, rows: Sequence[Mapping[str, Any]]) -> Finding:
     if not isinstance(scores, list) or len(scores) != len(rows):
         got = len(scores) if isinstance(scores, list) else "no list of"
         return _failed("scores", f"{len(rows)} rows were given {got} scores", seen)
-    if any(score is None for score in scores):
-        return _failed("scores", "a score is null", seen)
+    if wrong := wrong_with(scores):
+        return _failed("scores", f"POST /predict {wrong}", seen)
     ids = {name: name in response.headers for name in ("x-prediction-id", "x-model-version")}
     return _kept("scores", f"{len(rows)} rows were given {len(rows)} scores", seen | {"optional headers": ids})
 

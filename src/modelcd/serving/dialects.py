@@ -36,12 +36,13 @@ class Ask(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One score per row, and what they are the scores of."""
+    """One score per row, and what they are the scores of; where a score is a list, its numbers may have *names*."""
 
     scores: list[Any]
     model: str
     version: str
     prediction: str
+    names: Sequence[Any] = ()
 
 
 class Written(NamedTuple):
@@ -104,4 +105,7 @@ def rows_asked(ask: Ask, inputs: Inputs) -> tuple[pd.DataFrame, Write]:
 
 
 def _write_scores(answer: Answer) -> Written:
-    return Written(orjson.dumps({"scores": answer.scores, "model": answer.model, "version": answer.version}))
+    body = {"scores": answer.scores, "model": answer.model, "version": answer.version}
+    if answer.names:
+        body["names"] = answer.names
+    return Written(orjson.dumps(body))

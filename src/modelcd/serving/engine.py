@@ -56,7 +56,8 @@ class Engine:
     def answer(self, dialect: Dialect, ask: Ask) -> tuple[Written, Answer]:
         """Return the answer to *ask*, written and as a value; raises `BadInput`, `ModelFailed`."""
         frame, write = dialect(ask, self.model.inputs)
-        answer = Answer(self.model.score(frame), self.name, self.version, _new_id())
+        scores, names = self.model.score(frame), self.model.manifest.output.names
+        answer = Answer(scores, self.name, self.version, _new_id(), names)
         return write(answer), answer
 
     def warm_up(self) -> None:

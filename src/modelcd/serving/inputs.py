@@ -28,6 +28,7 @@ _ACCEPTED: Mapping[str, frozenset[type]] = {
     "boolean": frozenset({bool}),
     "string": frozenset({str}),
     "datetime": frozenset({str}),
+    "vector": frozenset({list}),
 }
 _EXPECTED = {
     "double": "a number",
@@ -35,6 +36,7 @@ _EXPECTED = {
     "boolean": "true or false",
     "string": "a string",
     "datetime": "an ISO 8601 date and time",
+    "vector": "a list of {length} numbers",
 }
 _JSON = {
     float: "a number",
@@ -139,7 +141,8 @@ def _misfit(column: Column, types: frozenset[type], values: Sequence[Any]) -> Ba
 
 
 def _refuse(column: Column, row: int, got: str) -> BadInput:
-    return BadInput(f"rows[{row}], column {column.name!r}: expected {_EXPECTED[column.kind]}, {got}")
+    expected = _EXPECTED[column.kind].format(length=column.length)
+    return BadInput(f"rows[{row}], column {column.name!r}: expected {expected}, {got}")
 
 
 def _doubles(_column: Column, values: Sequence[Any]) -> Any:
@@ -182,10 +185,28 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
+def _vectors(column: Column, values: Sequence[Any]) -> Any:
+    """Return a column of arrays, as data frames have them that were read from parquet."""
+    arrays = np.empty(len(values), dtype=object)
+    for k, value in enumerate(values):
+        if value is None:
+            continue
+        if len(value) != column.length:
+            raise _refuse(column, k, f"got {len(value)}")
+        if not _NUMBERS.issuperset(map(type, value)):
+            odd = next(one for one in value if type(one) not in _NUMBERS)
+            raise _refuse(column, k, f"got {_name(odd)} among them")
+        arrays[k] = np.array(value, dtype=np.float64)
+    return arrays
+
+
+_NUMBERS = _ACCEPTED["double"]
+
 _CONVERT: Mapping[str, Callable[[Column, Sequence[Any]], Any]] = {
     "double": _doubles,
     "long": _longs,
     "boolean": _booleans,
     "string": _strings,
     "datetime": _datetimes,
+    "vector": _vectors,
 }

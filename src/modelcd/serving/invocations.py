@@ -127,6 +127,8 @@ def _csv(body: bytes, inputs: Inputs) -> dict[str, list[Any]]:
             raise BadInput(f"rows[{k}] of the CSV has {len(row)} fields, the header {len(names)}")
     fields = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
     kinds = {column.name: column.kind for column in inputs.columns}
+    if vector := next((name for name in names if kinds.get(name) == "vector"), None):
+        raise BadInput(f"column {vector!r} holds lists, which CSV has no way to say: send JSON", 415)
     return {name: [_value(kinds[name], text) for text in texts] for name, texts in fields.items() if name in kinds}
 
 

@@ -6,17 +6,15 @@ of the model and is counted as one, not passed on for somebody else to trip over
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modelcd.artifact import Manifest, read_manifest
 from modelcd.errors import ConfigurationError
 from modelcd.serving.inputs import Inputs
+from modelcd.serving.outputs import NoScore, array_of, kept, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +41,12 @@ class Model:
             answer = self._predict(frame)
         except (Exception, SystemExit) as error:
             raise ModelFailed(f"{type(error).__name__}: {error}") from error
-        return scores_of(answer, len(frame), chances=self._chances)
+        try:
+            array = array_of(answer, len(frame), chances=self._chances)
+            kept(array, self.manifest.output)
+            return plain(array)
+        except NoScore as error:
+            raise ModelFailed(f"ScoreError: the model {error}") from error
 
 
 def load_model(folder: Path) -> Model:
@@ -72,41 +75,3 @@ def _load(manifest: Manifest, path: Path) -> Any:
             return mlflow.pyfunc.load_model(str(path))
         case other:
             raise ConfigurationError(f"the manifest's flavor is {other!r}, known: object, pyfunc")
-
-
-def scores_of(answer: Any, rows: int, *, chances: bool) -> list[Any]:
-    """Return what a model answered for *rows* rows as one JSON value per row; raises `ModelFailed`.
-
-    With *chances*, two columns are the chances of two classes, and the second is the score.
-    """
-    array = np.asarray(answer)
-    if array.ndim not in (1, 2) or len(array) != rows:
-        raise ModelFailed(f"ScoreError: the model gave scores of shape {array.shape} for {rows} rows")
-    if chances and (array.ndim == 1 or array.shape[1] < 2):
-        raise ModelFailed(f"ScoreError: predict_proba gave shape {array.shape}: it needs the chances of two classes")
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    elif chances and array.shape[1] == 2:
-        array = array[:, 1]
-    scores: list[Any] = array.tolist()
-    if array.dtype.kind == "f":
-        _check(bool(np.isfinite(array).all()), scores, _finite)
-    elif array.dtype.kind not in "iubU":
-        _check(False, scores, _plain)
-    return scores
-
-
-def _check(known: bool, scores: list[Any], good: Callable[[Any], bool]) -> None:
-    if known:
-        return
-    for k, score in enumerate(scores):
-        if not all(map(good, score if isinstance(score, list) else [score])):
-            raise ModelFailed(f"ScoreError: the score of row {k} is no finite number, string or boolean")
-
-
-def _finite(value: Any) -> bool:
-    return math.isfinite(value)
-
-
-def _plain(value: Any) -> bool:
-    return type(value) in (str, bool, int) or (type(value) is float and math.isfinite(value))

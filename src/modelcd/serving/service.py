@@ -112,11 +112,11 @@ class Service:
     def _metadata(self) -> tuple[int, Written]:
         if self.engine is None:
             return 503, _plain({"error": _LOADING})
-        inputs = [
-            {"name": column.name, "datatype": DATATYPES[column.kind], "shape": [-1]}
-            for column in self.engine.model.inputs.columns
-        ]
-        outputs = [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}]
+        inputs = [_tensor(c.name, c.kind, c.length) for c in self.engine.model.inputs.columns]
+        output = self.engine.model.manifest.output
+        outputs = [_tensor(OUTPUT, output.kind, output.length)]
+        if output.names:
+            outputs[0]["labels"] = list(map(str, output.names))
         said = {"name": self.settings.model, "versions": [self.settings.version], "platform": "modelcd"}
         return 200, _plain({**said, "inputs": inputs, "outputs": outputs})
 
@@ -231,6 +231,10 @@ async def _received(scope: Any, proto: Any, limit: int) -> bytes:
             raise too_long(limit)
         parts.append(part)
     return b"".join(parts)
+
+
+def _tensor(name: str, kind: str, length: int) -> dict[str, Any]:
+    return {"name": name, "datatype": DATATYPES[kind], "shape": [-1, length] if length else [-1]}
 
 
 def _plain(body: dict[str, Any]) -> Written:

@@ -8,7 +8,7 @@ this protocol's clients do not show headers.  gRPC is not spoken.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from math import isinf, isnan, prod
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUTPUT = "scores"
-DATATYPES = {"double": "FP64", "long": "INT64", "boolean": "BOOL", "string": "BYTES", "datetime": "BYTES"}
+DATATYPES = {
+    "double": "FP64",
+    "long": "INT64",
+    "boolean": "BOOL",
+    "string": "BYTES",
+    "datetime": "BYTES",
+    "vector": "FP64",
+}
 """The datatype of a column, or of scores, by its kind."""
 
 _HEAD = "inference-header-content-length"
@@ -44,7 +51,8 @@ def tensors_asked(ask: Ask, inputs: Inputs) -> tuple[pd.DataFrame, Write]:
         raise BadInput("'inputs' must be a list with one named tensor per column")
     if identity is not None and type(identity) is not str:
         raise BadInput("'id' must be a string")
-    frame = inputs.of_columns(dict(_columns(given, tail)))
+    vectors = {column.name for column in inputs.columns if column.kind == "vector"}
+    frame = inputs.of_columns(dict(_columns(given, tail, vectors)))
     return frame, partial(_write_tensors, identity, _binary_wanted(plain))
 
 
@@ -58,7 +66,9 @@ def _parts(ask: Ask) -> tuple[bytes, memoryview]:
     return ask.body[: int(said)], memoryview(ask.body)[int(said) :]
 
 
-def _columns(tensors: Sequence[Mapping[str, Any]], tail: memoryview) -> Iterator[tuple[str, list[Any]]]:
+def _columns(
+    tensors: Sequence[Mapping[str, Any]], tail: memoryview, vectors: Collection[str]
+) -> Iterator[tuple[str, list[Any]]]:
     for tensor in tensors:
         name, shape, size = tensor["name"], tensor.get("shape"), _parameters(tensor).get("binary_data_size")
         if type(shape) is not list or not shape or not all(type(n) is int and n >= 0 for n in shape):
@@ -71,9 +81,21 @@ def _columns(tensors: Sequence[Mapping[str, Any]], tail: memoryview) -> Iterator
             values, tail = _unpacked(name, tensor.get("datatype"), tail[:size]), tail[size:]
         if len(values) != prod(shape):
             raise BadInput(f"input {name!r}: 'shape' says {prod(shape)} values, and there are {len(values)}")
-        yield name, values
+        yield name, _rows(name, shape, values) if name in vectors else _scalars(name, shape, values)
     if len(tail):
         raise BadInput(f"{len(tail)} bytes follow the last tensor: binary_data_size does not count them", 400)
+
+
+def _scalars(name: str, shape: list[int], values: list[Any]) -> list[Any]:
+    if shape not in ([len(values)], [len(values), 1]):
+        raise BadInput(f"input {name!r}: 'shape' must be [{len(values)}] or [{len(values)}, 1], one value a row")
+    return values
+
+
+def _rows(name: str, shape: list[int], values: list[Any]) -> list[Any]:
+    if len(shape) != 2 or not shape[1]:
+        raise BadInput(f"input {name!r}: 'shape' must be [rows, numbers], it is a list of numbers in each row")
+    return [values[k * shape[1] : (k + 1) * shape[1]] for k in range(shape[0])]
 
 
 def _parameters(plain: Mapping[str, Any]) -> Mapping[str, Any]:

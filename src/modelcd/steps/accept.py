@@ -14,13 +14,14 @@ from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell
+from modelcd.steps.validate import batches
 
 
 def golden(env: Environment, url: str, rows: Sequence[Mapping[str, Any]], scores: Sequence[Any]) -> Finding:
     """Ask for rows whose scores were recorded at the gates: the very same scores must come back."""
     if not rows:
         return Finding("golden requests", Verdict.ERROR, "no golden requests were recorded")
-    answer = env.scoring.predict(url, rows).scores
+    answer = [score for batch in batches(rows) for score in env.scoring.predict(url, batch).scores]
     wrong = [k for k, (a, b) in enumerate(zip(answer, scores, strict=False)) if not same(a, b)]
     if wrong or len(answer) != len(scores):
         first = f"row {wrong[0]}: {answer[wrong[0]]} instead of {scores[wrong[0]]}" if wrong else "some are missing"

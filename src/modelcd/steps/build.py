@@ -269,14 +269,17 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
             _champion_can_be_asked(walk, champion)
             # A server of its own: the champion in production has users to answer.
             rival = start(champion.version, champion.digest, Path(champion.artifact), champion.interpreter)
-        rows = _holdout(walk, walk.artifact)
+        artifacts = {"challenger": walk.artifact, **({"champion": Path(champion.artifact)} if champion else {})}
+        most = validate.rows_at_most(list(artifacts.values()))
+        rows = _holdout(walk, walk.artifact, most)
         scores: dict[str, Any] = {"challenger": validate.score(walk.env, challenger, rows, walk.budgets.start)}
         findings.append(validate.pace(walk.env, challenger, rows, walk.acceptance.p99))
         if champion is not None and rival is not None:
-            theirs = _holdout(walk, Path(champion.artifact))
+            theirs = _holdout(walk, Path(champion.artifact), most)
             scores["champion"] = validate.score(walk.env, rival, theirs, walk.budgets.start)
         elif champion is not None:  # the champion once more: it need not be asked twice
             scores |= {"champion": scores["challenger"], "itself": True}
+        scores["names"] = {who: list(read_manifest(where).output.names) for who, where in artifacts.items()}
     asked = walk.acceptance.golden
     _leave(walk, "golden.json", {"rows": rows[:asked], "scores": scores["challenger"][:asked]})
     left = _leave(walk, "scores.json", scores)
@@ -308,10 +311,10 @@ def _champion_can_be_asked(walk: Walk, champion: Candidate) -> None:
         )
 
 
-def _holdout(walk: Walk, artifact: Path) -> list[Mapping[str, Any]]:
-    """Return the rows of the holdout as they would be sent to the model."""
+def _holdout(walk: Walk, artifact: Path, most: int) -> list[Mapping[str, Any]]:
+    """Return the rows of the holdout, *most* at most, as they would be sent to the model."""
     columns = [column.name for column in read_manifest(artifact).inputs]
-    arguments = {"data": walk.prepared["data"], "limit": validate.MOST_ROWS, "columns": columns}
+    arguments = {"data": walk.prepared["data"], "limit": most, "columns": columns}
     return list(walk.call("rows", walk.budgets.data, **arguments)["rows"])
 
 
