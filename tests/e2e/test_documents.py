@@ -17,6 +17,8 @@ ELSEWHERE = {
     "deliver": "tests/e2e/test_bad_input.py",
     "demo": "tests/e2e/test_demo.py",
     "down": "tests/e2e/test_bad_days.py",
+    "feedback progression ID=151": "tests/e2e/test_recipes.py",
+    "predict progression row.json": "tests/e2e/test_recipes.py",
     "explain RELEASE --plot evidence.svg": "tests/e2e/test_demo.py",
     "hold MODEL": "tests/e2e/test_bad_days.py",
     "init churn": "tests/e2e/conftest.py",

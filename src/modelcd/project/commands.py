@@ -29,7 +29,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from modelcd.domain.plain import to_plain
@@ -334,8 +334,10 @@ def _nothing_unseen(project: Path, model: Model, who: str, code: Slice, opened: 
             f"{who} imports {unseen[0]} in a way that cannot be read from the code",
             help="import it by name, so that a change of it is noticed",
         )
-    known = {*model.files, *([model.artifact] if model.artifact else [])}
-    unknown = sorted(set(opened) - known)
+    artifact = model.artifact and PurePath(model.artifact)  # a folder's files are all in the digest
+    unknown = sorted(
+        name for name in set(opened) - set(model.files) if not (artifact and PurePath(name).is_relative_to(artifact))
+    )
     if unknown:
         raise ProjectError(
             f"{who} reads {unknown[0]}, and a change of it would not be noticed",

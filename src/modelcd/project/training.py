@@ -226,12 +226,13 @@ def _write_model(out: Path, project: Path, model: Model, estimator: Any) -> tupl
 def toolchain(estimator: Any, code: Slice) -> dict[str, str]:
     """Map `python` and each distribution that the model runs with to its version.
 
-    These are the distributions that the code imports and the model's class comes from, and of what they require
+    These are the distributions that the code imports and the model's classes come from, and of what they require
     whatever is loaded now; data frames and joblib always, since the server uses them.
     """
     loaded = versions_of({name.split(".")[0] for name in list(sys.modules)})
     steps = [step for _, step in getattr(estimator, "steps", [])]
-    own = versions_of({type(part).__module__.split(".")[0] for part in (estimator, *steps)})
+    # What a class is derived from is needed, too: LightGBM's classifier is one of scikit-learn's.
+    own = versions_of({kind.__module__.split(".")[0] for part in (estimator, *steps) for kind in type(part).__mro__})
     found = _required({*code.distributions, *own, "pandas", "joblib"}, loaded)
     python = ".".join(map(str, sys.version_info[:3]))
     return {"python": python, **{name: loaded[name] for name in sorted(found)}}
