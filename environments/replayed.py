@@ -215,7 +215,7 @@ class Replayed:
         for look in self._since(after):
             here = wanted.revision if wanted is not None else ""
             for stranger, count in look.strange.items():
-                rows += [Labelled(look.seq, "", model, stranger, here, "main", True, None)] * count
+                rows += [Labelled(look.seq, "", model, stranger, here, "main", True, True)] * count
             served: dict[str, tuple[Any, Any]] = {}
             for judged in (*look.labels.values(), *look.sums.values()):
                 served |= judged
@@ -223,7 +223,7 @@ class Replayed:
                 # The engine counts what it served itself; `as_served` puts the real routing, and what came of it, back.
                 known = revision if revision in self.router.written or wanted is None else wanted.revision
                 for who, counted in zip((champion, version), pair, strict=True):
-                    rows += [Labelled(look.seq, "", model, int(who or 0), known, "main", True, None)] * counted.n
+                    rows += [Labelled(look.seq, "", model, int(who or 0), known, "main", True, True)] * counted.n
         return rows
 
 

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,12 +28,13 @@ from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.explaining import explained, verified
-from modelcd.history import History, delivery_plain, release_plain
-from modelcd.ports import Label
+from modelcd.history import History, delivery_plain, release_plain, serving_plain
+from modelcd.rows import rows_of
 from modelcd.workspace import Workspace, actor, open_workspace
 
 if TYPE_CHECKING:
     from modelcd.adapters.journal import SqlJournal
+    from modelcd.labelling import Labelling
     from modelcd.planning import Given
     from modelcd.steps.watch import Watch
 
@@ -88,6 +89,7 @@ class Control:
     tell: Callable[[str, str, Any, float], None] = field(default=lambda *_: None)
     starting: Callable[[str], None] = field(default=lambda _: None)
     _environments: dict[str, Environment] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _doors: dict[str, Labelling] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # -- moving --------------------------------------------------------------------------------------------------------
 
@@ -317,7 +319,7 @@ class Control:
         """
         self._known(model, environment)
         env = self._environment(environment)
-        rows = _rows(rows)
+        rows = rows_of(rows)
         try:
             answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
         except RowsRefused as error:
@@ -332,29 +334,49 @@ class Control:
             **({"names": list(answer.names)} if answer.names else {}),
         }
 
-    def feedback(self, model: str, labels: Sequence[tuple[str, Any]], environment: str = "production") -> Plain:
-        """Attach the truth to predictions; guards of success and metrics count what arrives.
+    def feedback(
+        self,
+        model: str,
+        labels: Iterable[Any] = (),
+        environment: str = "production",
+        *,
+        withdraw: Iterable[str] = (),
+        correct: bool = False,
+        reason: str = "",
+    ) -> Plain:
+        """Tell the truth of predictions; guards of success and metrics count what arrives.
+
+        Each label is kept or refused by itself, and the same batch may be sent twice.
 
         Args:
             model: Its name.
-            labels: Pairs of a prediction's id and its label.
+            labels: Pairs of a prediction's id and its label, or mappings `{"id": …, "label": …}`.
             environment: Where they were served.
+            withdraw: Ids of predictions whose label is taken back.
+            correct: Replace a label that was told before and differs; without it that label is refused.
+            reason: Why labels are changed; verdicts that used them say so.
 
         Returns:
-            How many `joined` a prediction, are `waiting` for one, or were known `again`.
+            How many `joined` a prediction, are `waiting` for one, were known `again`, `corrected`, `withdrawn`,
+            `refused`; and `problems`, the first twenty of those refused, each with its `index` (labels first, then
+            those to withdraw), `id`, `why` and `help`.
 
         Raises:
+            UsageError: There are no labels, or some are changed without a reason.
             PredictionsError: They could not be written; send them again.
 
         Examples:
             >>> receipt = control.feedback("churn", [(told["prediction"], True)])
             >>> receipt["joined"] + receipt["waiting"]
             1
+            >>> control.feedback("churn", withdraw=[told["prediction"]], reason="of another customer")["withdrawn"]
+            1
         """
+        from modelcd.labelling import Labelling
+
         self._known(model, environment)
-        env = self._environment(environment)
-        receipt = env.predictions.label(env.stream(model), [Label(key, value) for key, value in labels])
-        return {"joined": receipt.joined, "waiting": receipt.waiting, "again": receipt.again}
+        door = self._doors.setdefault(environment, Labelling(self._environment(environment)))
+        return door.take(model, labels, withdraw, correct=correct, by=actor(), reason=reason)
 
     def log(self, model: str, version: int, environment: str = "production", lines: int = 50) -> str:
         """Return what a version printed, also after it ended.
@@ -496,7 +518,7 @@ class Control:
         if at > datetime.now(UTC):
             raise UsageError(f"{at.isoformat(timespec='seconds')} lies ahead", help="what serves now: modelcd status")
         return [
-            _serving(endpoint, self._status(endpoint))
+            serving_plain(endpoint, self._status(endpoint))
             for endpoint in self._history.endpoints(model, at)
             if environment in ("", endpoint.environment) and endpoint.seq
         ]
@@ -830,28 +852,6 @@ class Control:
             "trouble": endpoint.trouble or (endpoint.reopened and f"late labels: {endpoint.reopened}"),
             "under_way": release_plain(release) if release else None,
         }
-
-
-def _rows(given: Any) -> list[Mapping[str, Any]]:
-    """Return *given* as rows: one mapping, many of them, or a DataFrame."""
-    found = given.to_dict("records") if hasattr(given, "iloc") else [given] if isinstance(given, Mapping) else given
-    if not isinstance(found, Sequence) or not all(isinstance(row, Mapping) for row in found):
-        raise UsageError(
-            f"rows are mappings from column to value, got {type(given).__name__}",
-            help='predict("churn", [{"tenure": 3, …}]), or a DataFrame',
-        )
-    return list(found)
-
-
-def _serving(endpoint: Endpoint, status: Plain) -> Plain:
-    holder = next((r for r in endpoint.releases if r.id == endpoint.champion_release), None)
-    return {
-        **status,
-        "routing": endpoint.served.to_plain() if endpoint.served else None,
-        "routing_since": endpoint.served_since,
-        "changing": endpoint.wanted is not None and not endpoint.confirmed,
-        "put_there": release_plain(holder) if holder else None,
-    }
 
 
 def _code_diff(old: str | None, new: str | None) -> list[str]:

@@ -175,6 +175,7 @@ def release_plain(release: Release) -> dict[str, Any]:
         "way_back": release.way_back,
         "back_in": release.back_in,
         "crashes": release.crashes,
+        "labels": release.amended.to_plain(),
     }
 
 
@@ -191,4 +192,16 @@ def delivery_plain(delivery: Any) -> dict[str, Any]:
         "ending": delivery.ending,
         "why": delivery.why,
         "steps": [dict(step) for step in delivery.steps],
+    }
+
+
+def serving_plain(endpoint: Endpoint, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what *endpoint* served as JSON values, *status* among them: what serves, since when, who put it there."""
+    holder = next((r for r in endpoint.releases if r.id == endpoint.champion_release), None)
+    return {
+        **status,
+        "routing": endpoint.served.to_plain() if endpoint.served else None,
+        "routing_since": endpoint.served_since,
+        "changing": endpoint.wanted is not None and not endpoint.confirmed,
+        "put_there": release_plain(holder) if holder else None,
     }

@@ -217,17 +217,29 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True)
 class Label:
-    """The truth for one prediction."""
+    """The truth for one prediction; None takes back the one that was told, which needs an `Amendment`."""
 
     prediction: str
     value: Any
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A prediction with its truth.  `revision` is the routing under which it was served; `leg` is how it got there.
+class Amendment:
+    """Who changes labels that were told already, why, and when (ISO 8601)."""
 
-    `leg` is `main`, `fallback` or `shadow`; only `main` is evidence about the version.
+    by: str
+    why: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A prediction and what was told of its truth: one entry of a log that only grows.
+
+    `revision` is the routing under which it was served; `leg` is how it got there: `main`, `fallback` or `shadow`, and
+    only `main` is evidence about the version.  Where the truth was told before, `first` is the cursor of the entry with
+    which that began, `before` what was true until now, and `by` and `why` say who changed it; else `first` is 0.  A
+    `value` (or `before`) of None is no truth: it was withdrawn.
     """
 
     cursor: int
@@ -238,30 +250,59 @@ class Labelled:
     leg: str
     score: Any
     value: Any
+    first: int = 0
+    before: Any = None
+    by: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A label that was not kept: its place in the batch (from 0), its prediction's id, why, and what to do."""
+
+    index: int
+    prediction: str
+    why: str
+    help: str = ""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of labels: `joined` now, `waiting` for a prediction not seen yet, `again` known already."""
+    """What became of labels, how many of each.
 
-    joined: int
-    waiting: int
-    again: int
+    `joined` now, `waiting` for a prediction not seen yet, `again` known already; `corrected` and `withdrawn` by an
+    `Amendment`; `refused` are those that were not kept.
+    """
+
+    joined: int = 0
+    waiting: int = 0
+    again: int = 0
+    corrected: int = 0
+    withdrawn: int = 0
+    refused: tuple[Refusal, ...] = ()
 
 
 class Predictions(Protocol):
     """The prediction log of an environment, and the labels that follow it."""
 
-    def label(self, endpoint: str, labels: Sequence[Label]) -> Receipt:
-        """Attach truths to predictions; a second, different truth for one prediction is refused (`UsageError`)."""
+    def label(self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None) -> Receipt:
+        """Attach truths to predictions, each by itself: a bad one is refused and keeps no other one out.
+
+        A truth that differs from the one before it, or takes it back, is refused without an *amendment*; with one the
+        old truth is kept beside it.  The same batch again changes nothing.
+        """
         ...
 
     def labelled(self, endpoint: str, after: int = 0, limit: int = 100_000) -> list[Labelled]:
-        """Return joined pairs with a cursor above *after*, in the order in which they were joined."""
+        """Return what was told of answers, in the order in which it met them, with a cursor above *after*."""
+        ...
+
+    def scores(self, endpoint: str, predictions: Sequence[str]) -> Mapping[str, Any]:
+        """Return the score of each of *predictions* that was served, by its id."""
         ...
 
     def counts(self, endpoint: str) -> Mapping[str, int]:
-        """Return how many `predictions`, `labelled` and `waiting` labels there are."""
+        """Return how many `predictions`, `labelled` ones and `waiting` labels there are."""
         ...
 
 
@@ -288,13 +329,22 @@ class Project(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Unjudged:
+    """A pair that the user's function did not judge: what it raised or returned, and what to do."""
+
+    why: str
+    help: str = ""
+
+
 class Successes(Protocol):
     """Asks the user's own function what an answer was worth, given the truth: yes or no, or a number."""
 
     def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Judge (score, label) *pairs* by the guard named *guard* in the project *snapshot*; raises `ChildError`.
 
-        For each pair True or False, or for a guard of numbers one within its bounds.
+        For each pair True or False, or for a guard of numbers one within its bounds; or `Unjudged`, where the function
+        raised or returned anything else.
         """
         ...
 

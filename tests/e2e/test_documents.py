@@ -20,6 +20,7 @@ ELSEWHERE = {
     "feedback progression ID=151": "tests/e2e/test_recipes.py",
     "predict progression row.json": "tests/e2e/test_recipes.py",
     "explain RELEASE --plot evidence.svg": "tests/e2e/test_demo.py",
+    "feedback MODEL ID=false --correct --reason WHY": "tests/e2e/test_lifecycle.py",
     "hold MODEL": "tests/e2e/test_bad_days.py",
     "init churn": "tests/e2e/conftest.py",
     "plan": "tests/e2e/test_demo.py",

@@ -124,6 +124,18 @@ def test_a_prediction_is_made_and_its_truth_is_kept(delivered: Delivered, second
     assert receipt["joined"] + receipt["waiting"] == 1
 
 
+def test_a_truth_is_changed_by_who_says_so_and_why(delivered: Delivered, second: dict[str, Any]) -> None:
+    key = delivered.modelcd.told("predict", MODEL, row_of(delivered))["prediction"]
+    delivered.modelcd.told("feedback", MODEL, f"{key}=true")
+
+    refused = delivered.modelcd("feedback", MODEL, f"{key}=false", "=true", f"{key[:-1]}x=[1]")
+    assert (refused.returncode, json.loads(refused.stdout)["refused"]) == (1, 3)
+    assert "error: 3 labels were refused" in refused.stderr
+    corrected = delivered.modelcd.told("feedback", MODEL, f"{key}=false", "--correct", "--reason", "a wrong file")
+    withdrawn = delivered.modelcd.told("feedback", MODEL, key, "--withdraw", "--reason", "a wrong file")
+    assert (corrected["corrected"], withdrawn["withdrawn"]) == (1, 1)
+
+
 def test_names_that_do_not_exist_are_answered_with_the_nearest(delivered: Delivered, second: dict[str, Any]) -> None:
     for arguments, message in (
         (("status", "tumor"), "did you mean 'tumour'?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -648,8 +649,6 @@ def test_many_pairs_are_judged_at_once(judge: SuccessJudge) -> None:
 @pytest.mark.parametrize(
     ("guard", "score", "message"),
     [
-        pytest.param("success", "raise", r"guard 'success' raised KeyError: .* \(pipeline.py, line \d+\)", id="raises"),
-        pytest.param("success", None, "guard 'success' returned None", id="no truth value"),
         pytest.param("sucess", 0.5, "no guard of labels named 'sucess'", id="an unknown guard"),
         pytest.param("success", "crash", "ended by itself", id="ends its process"),
     ],
@@ -659,6 +658,22 @@ def test_a_success_that_cannot_be_judged_is_a_child_error(
 ) -> None:
     with pytest.raises(ChildError, match=message):
         judge.judge(guard, [(score, True)])
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        ("raise", r"guard 'success' raised KeyError: .* \(pipeline.py, line \d+\)"),
+        (None, "guard 'success' returned None"),
+    ],
+)
+def test_a_pair_that_cannot_be_judged_says_why_and_the_others_are(
+    judge: SuccessJudge, score: Any, message: str
+) -> None:
+    right, unjudged = judge.judge("success", [(0.9, True), (score, True)])
+
+    assert right is True
+    assert re.match(message, unjudged.why)
 
 
 def test_a_judge_whose_child_has_ended_starts_another(judge: SuccessJudge) -> None:

@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 
 from modelcd import guard
-from modelcd.domain.labels import ID_LIMIT, SIZE_LIMIT, declared, nameless, same, unfit
+from modelcd.domain.labels import DEEPEST, ID_LIMIT, SIZE_LIMIT, declared, nameless, same, unfit
 from modelcd.domain.plain import from_plain, to_plain
 from modelcd.domain.policy import Guard
 from modelcd.errors import ProjectError
+
+DEEP: list[Any] = []
+for _ in range(DEEPEST):
+    DEEP = [DEEP]
 
 
 def judged(label: Any = None) -> Guard:
@@ -37,7 +41,9 @@ def test_a_label_is_what_its_guard_declares(declaration: Any, good: list[Any], b
     assert all(unfit(value, [judged(declaration)]) for value in bad)
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), object(), "x" * SIZE_LIMIT, [[float("nan")]]])
+@pytest.mark.parametrize(
+    "value", [None, float("nan"), float("inf"), object(), "x" * SIZE_LIMIT, [[float("nan")]], "\ud800", DEEP]
+)
 def test_what_is_no_truth_is_refused_whatever_is_declared(value: Any) -> None:
     assert unfit(value, [judged(list)])
     assert unfit(value, [])
@@ -50,7 +56,7 @@ def test_what_is_no_truth_is_refused_whatever_is_declared(value: Any) -> None:
         ("bird", ("cat", "dog"), 'is "bird", and guard \'success\' knows the classes "cat", "dog"'),
         (1, bool, "is 1, and guard 'success' takes true or false"),
         (float("nan"), float, "is NaN: NaN and infinity are no truths"),
-        ("x" * SIZE_LIMIT, str, f"has {SIZE_LIMIT + 2:,} characters, and {SIZE_LIMIT:,} is the most"),
+        ("x" * SIZE_LIMIT, str, f"has {SIZE_LIMIT + 2:,} bytes, and {SIZE_LIMIT:,} is the most"),
         (None, bool, "is null, which says nothing"),
     ],
 )
@@ -81,7 +87,7 @@ def test_a_declared_label_travels_with_the_policy(given: Any) -> None:
     assert there.at_least(0.5).classes == there.classes
 
 
-@pytest.mark.parametrize("id", ["", "a b", "x" * (ID_LIMIT + 1), 7, None, "a\n"])
+@pytest.mark.parametrize("id", ["", " ", "a ", "x" * (ID_LIMIT + 1), 7, None, "a\n"])
 def test_what_can_be_no_id_is_refused(id: Any) -> None:
     assert nameless(id)
 

@@ -28,7 +28,7 @@ from typing import Any, Self
 from modelcd.adapters.environment import without_ours
 from modelcd.adapters.forkserver import Forked, ForkServer
 from modelcd.errors import ChildError, ProjectError
-from modelcd.ports import ChildResult
+from modelcd.ports import ChildResult, Unjudged
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of what a child printed that are kept, the last ones."""
@@ -138,8 +138,9 @@ class SuccessJudge:
     def judge(self, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Return for each (score, label) what the function of *guard* says: True or False, or a number.
 
-        Raises `ChildError` when it raised, ended, returned anything else, a number out of its bounds or took longer
-        than the budget; `ProjectError` when the snapshot cannot be loaded.
+        Where it raised, or returned anything else or a number out of its bounds, that is `Unjudged`.  Raises
+        `ChildError` when it ended its process or took longer than the budget; `ProjectError` when the snapshot cannot
+        be loaded.
         """
         question = {"guard": guard, "pairs": [list(pair) for pair in pairs]}
         with self._lock:
@@ -153,7 +154,13 @@ class SuccessJudge:
         results = list(_value(answer))
         if len(results) != len(pairs):
             raise ChildError(f"guard {guard!r} answered {len(results)} of {len(pairs)} pairs")
-        return results
+        return [self._answered(result) for result in results]
+
+    def _answered(self, result: Any) -> Any:
+        if not isinstance(result, dict):
+            return result
+        environment = dict(os.environ)
+        return Unjudged(*(_without_secrets(result[name], environment) for name in ("unjudged", "help")))
 
     def close(self) -> None:
         """End the child; the judge can be used again."""

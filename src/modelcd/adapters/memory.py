@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.adapters.sealing import sealed
-from modelcd.adapters.truths import first_of, settled
+from modelcd.adapters.truths import settled
+from modelcd.domain.labels import nameless
 from modelcd.domain.records import Entry, Head, Record
 from modelcd.domain.versions import ModelVersion
 from modelcd.errors import Busy, CannotTell, Conflict, NotReady, RowsRefused, RuntimeFailure, UnknownName
-from modelcd.ports import Build, Instance, Label, Labelled, Receipt, Scores, Still, Unit, always
+from modelcd.ports import Amendment, Build, Instance, Label, Labelled, Receipt, Scores, Still, Unit, always
 
 Behaviour = Callable[[Sequence[Mapping[str, Any]]], Sequence[Any]]
 """What a model does: one score per row, in order."""
@@ -296,7 +297,8 @@ class MemoryPredictions:
     def __init__(self) -> None:
         self._predictions: dict[tuple[str, str], Prediction] = {}
         self._labels: dict[tuple[str, str], Any] = {}
-        self._joined: dict[str, list[tuple[int, str]]] = {}
+        self._first: dict[tuple[str, str], int] = {}
+        self._told: dict[str, list[Labelled]] = {}
         self._cursor = 0
         self._lock = threading.Lock()
 
@@ -307,53 +309,56 @@ class MemoryPredictions:
                 key = endpoint, prediction.id
                 if key not in self._predictions:
                     self._predictions[key] = prediction
-                    self._join(key)
+                    if self._labels.get(key) is not None:
+                        self._tell(key)
 
-    def label(self, endpoint: str, labels: Sequence[Label]) -> Receipt:
-        """Attach truths to predictions; a second, different truth for one prediction is refused (`UsageError`)."""
+    def label(self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None) -> Receipt:
+        """Attach truths to predictions, each by itself; see `modelcd.ports.Predictions.label`."""
         with self._lock:
-            asked = [label.prediction for label in labels if (endpoint, label.prediction) in self._labels]
-            many = {first_of(label) for label in labels if (endpoint, first_of(label)) in self._predictions}
-            told = {prediction: self._labels[endpoint, prediction] for prediction in asked}
-            new, again = settled(labels, told, many)
+            ids = [label.prediction for label in labels if not nameless(label.prediction)]
+            known = {id: self._labels[endpoint, id] for id in ids if (endpoint, id) in self._labels}
+            many = {f"{id}/0" for id in ids if (endpoint, f"{id}/0") in self._predictions}
+            found = settled(labels, known, many, amendment)
             joined = 0
-            for prediction, value in new.items():
-                self._labels[endpoint, prediction] = value
-                joined += self._join((endpoint, prediction))
-            return Receipt(joined=joined, waiting=len(new) - joined, again=again)
+            for id, value in found.new.items():
+                self._labels[endpoint, id] = value
+                joined += self._tell((endpoint, id))
+            for id, value in found.changed.items():
+                self._labels[endpoint, id] = value
+                self._tell((endpoint, id), known[id], amendment)
+            return found.receipt(joined)
 
     def labelled(self, endpoint: str, after: int = 0, limit: int = 100_000) -> list[Labelled]:
-        """Return joined pairs with a cursor above *after*, in the order in which they were joined."""
+        """Return what was told of answers, in the order in which it met them, with a cursor above *after*."""
         with self._lock:
-            joined = self._joined.get(endpoint, [])
-            first = bisect_right(joined, after, key=lambda pair: pair[0])
-            found = joined[first : first + limit]
-            return [self._pair(cursor, endpoint, key) for cursor, key in found]
+            told = self._told.get(endpoint, [])
+            first = bisect_right(told, after, key=lambda entry: entry.cursor)
+            return told[first : first + limit]
+
+    def scores(self, endpoint: str, predictions: Sequence[str]) -> Mapping[str, Any]:
+        """Return the score of each of *predictions* that was served, by its id."""
+        with self._lock:
+            keys = ((endpoint, id) for id in predictions)
+            return {key[1]: self._predictions[key].score for key in keys if key in self._predictions}
 
     def counts(self, endpoint: str) -> Mapping[str, int]:
         """Return how many `predictions`, `labelled`, `waiting` labels and `malformed` lines (none) there are."""
         with self._lock:
             predictions = sum(1 for known, _ in self._predictions if known == endpoint)
-            labels = sum(1 for known, _ in self._labels if known == endpoint)
-            joined = len(self._joined.get(endpoint, []))
-        return {"predictions": predictions, "labelled": joined, "waiting": labels - joined, "malformed": 0}
+            labels = [key for key, value in self._labels.items() if key[0] == endpoint and value is not None]
+            joined = sum(key in self._first for key in labels)
+        return {"predictions": predictions, "labelled": joined, "waiting": len(labels) - joined, "malformed": 0}
 
-    def _join(self, key: tuple[str, str]) -> int:
-        if key not in self._predictions or key not in self._labels:
+    def _tell(self, key: tuple[str, str], before: Any = None, amendment: Amendment | None = None) -> int:
+        """Enter what is true of a prediction now, if it was served; returns how many entries that made."""
+        found = self._predictions.get(key)
+        if found is None:
             return 0
         self._cursor += 1
-        self._joined.setdefault(key[0], []).append((self._cursor, key[1]))
+        first = self._first.get(key, 0)
+        changed = (first, before, amendment.by, amendment.why) if first and amendment else ()
+        served = (found.model, found.version, found.revision, found.leg, found.score)
+        entry = Labelled(self._cursor, found.id, *served, self._labels[key], *changed)
+        self._first.setdefault(key, self._cursor)
+        self._told.setdefault(key[0], []).append(entry)
         return 1
-
-    def _pair(self, cursor: int, endpoint: str, key: str) -> Labelled:
-        found = self._predictions[endpoint, key]
-        return Labelled(
-            cursor=cursor,
-            prediction=found.id,
-            model=found.model,
-            version=found.version,
-            revision=found.revision,
-            leg=found.leg,
-            score=found.score,
-            value=self._labels[endpoint, key],
-        )

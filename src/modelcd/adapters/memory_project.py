@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.errors import ChildError, ModelcdError
-from modelcd.ports import ChildResult
+from modelcd.ports import ChildResult, Unjudged
 
 Success = Callable[[Any, Any], bool | float]
 Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -25,16 +25,21 @@ class MemorySuccesses:
     functions: Mapping[str, Success] = field(default_factory=dict)
 
     def judge(self, snapshot: Path, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
-        """Judge (score, label) *pairs* by the function given for *guard*; raises `ChildError`."""
+        """Judge (score, label) *pairs* by the function given for *guard*; raises `ChildError` when there is none."""
         if guard not in self.functions:
             raise ChildError(f"the project has no guard of labels named {guard!r}")
-        answers = [_called(f"guard {guard!r}", self.functions[guard], score, label) for score, label in pairs]
-        for answer in answers:
-            if not isinstance(answer, bool | int | float):
-                raise ChildError(
-                    f"guard {guard!r} returned {answer!r}", help="a guard's function returns True or False, or a number"
-                )
-        return answers
+        return [self._judged(guard, score, label) for score, label in pairs]
+
+    def _judged(self, guard: str, score: Any, label: Any) -> Any:
+        try:
+            answer = _called(f"guard {guard!r}", self.functions[guard], score, label)
+        except ModelcdError as error:
+            return Unjudged(error.message, error.help)
+        if not isinstance(answer, bool | int | float):
+            return Unjudged(
+                f"guard {guard!r} returned {answer!r}", "a guard's function returns True or False, or a number"
+            )
+        return answer
 
 
 @dataclass

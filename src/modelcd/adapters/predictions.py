@@ -33,12 +33,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from modelcd.adapters.sqlite import Database
-from modelcd.adapters.truths import first_of, settled
+from modelcd.adapters.truths import settled
+from modelcd.domain.labels import nameless
 from modelcd.domain.versions import slug
 from modelcd.errors import PredictionsError
-from modelcd.ports import Label, Labelled, Receipt
+from modelcd.ports import Amendment, Label, Labelled, Receipt
 
-FORMAT = 1
+FORMAT = 2
 LEGS = frozenset({"main", "fallback", "shadow"})
 CHUNK = 8 * 1024 * 1024
 """About how many bytes of a spool file are read in one transaction."""
@@ -70,7 +71,21 @@ _LABELS = Table(
     _TABLES,
     Column("endpoint", String, primary_key=True),
     Column("prediction", String, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("value", Text),
+    Column("first", Integer, nullable=False),
+)
+"""What is true of each prediction now (nothing: it was withdrawn), and the entry of the log that began it (0: none)."""
+_AMENDMENTS = Table(
+    "amendments",
+    _TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("endpoint", String, nullable=False),
+    Column("prediction", String, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("at", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("why", String, nullable=False),
 )
 _JOINED = Table(
     "joined",
@@ -78,12 +93,17 @@ _JOINED = Table(
     Column("cursor", Integer, primary_key=True),
     Column("endpoint", String, nullable=False),
     Column("prediction", String, nullable=False),
-    Index("joined_once", "endpoint", "prediction", unique=True),
+    Column("value", Text),
+    Column("first", Integer, nullable=False),
+    Column("amendment", Integer, nullable=False),
     Index("joined_in_order", "endpoint", "cursor"),
-    sqlite_autoincrement=True,
 )
+"""What was told of answers, in order; nothing of it is ever changed."""
 _IDS = func.json_each(bindparam("ids")).table_valued("value", "key", name="ids")
 """Any number of ids as one parameter; SQLite limits how many parameters a statement has."""
+_OURS = and_(_LABELS.c.endpoint == bindparam("ours"), _LABELS.c.prediction == bindparam("of"))
+_BEGIN = _LABELS.update().where(_OURS).values(first=bindparam("cursor"))
+_CHANGE = _LABELS.update().where(_OURS).values(value=bindparam("now"), first=bindparam("begun"))
 
 
 class SpoolPredictions:
@@ -107,35 +127,32 @@ class SpoolPredictions:
         """Return the folder in which the servers of *endpoint* keep their files, one each."""
         return self._folder / slug(endpoint)
 
-    def label(self, endpoint: str, labels: Sequence[Label]) -> Receipt:
-        """Attach truths to predictions; a second, different truth for one prediction is refused (`UsageError`)."""
+    def label(self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None) -> Receipt:
+        """Attach truths to predictions, each by itself; see `modelcd.ports.Predictions.label`."""
         self._ingest(endpoint)
-        ids = [label.prediction for label in labels]
-        asked = select(_IDS.c.value)
-        served = select(_PREDICTIONS.c.id).where(_PREDICTIONS.c.endpoint == endpoint, _PREDICTIONS.c.id.in_(asked))
-        known = select(_LABELS.c.prediction, _LABELS.c.value).where(
-            _LABELS.c.endpoint == endpoint, _LABELS.c.prediction.in_(asked)
-        )
+        ids = [label.prediction for label in labels if not nameless(label.prediction)]
+        known = select(_LABELS).where(_LABELS.c.endpoint == endpoint, _LABELS.c.prediction.in_(select(_IDS.c.value)))
         with self._database.writing() as connection:
-            rows = connection.execute(known, {"ids": json.dumps(ids)})
-            many = set(connection.scalars(served, {"ids": json.dumps([first_of(label) for label in labels])}))
-            new, again = settled(labels, {row.prediction: orjson.loads(row.value) for row in rows}, many)
-            if new:
-                connection.execute(
-                    _LABELS.insert(),
-                    [{"endpoint": endpoint, "prediction": id, "value": json.dumps(v)} for id, v in new.items()],
+            rows = {row.prediction: row for row in connection.execute(known, {"ids": json.dumps(ids)})}
+            many = _served(connection, endpoint, [f"{id}/0" for id in ids])
+            told = {id: _read(row.value) for id, row in rows.items()}
+            found = settled(labels, told, many, amendment)
+            joined = _attach(connection, endpoint, found.new)
+            if amendment is not None and found.changed:
+                firsts = {id: rows[id].first for id in found.changed}
+                _amend(
+                    connection, endpoint, {id: (told[id], v, firsts[id]) for id, v in found.changed.items()}, amendment
                 )
-            joined = _join(connection, endpoint, list(new))
-        return Receipt(joined=joined, waiting=len(new) - joined, again=again)
+        return found.receipt(joined)
 
     def labelled(self, endpoint: str, after: int = 0, limit: int = 100_000) -> list[Labelled]:
-        """Return joined pairs with a cursor above *after*, in the order in which they were joined."""
+        """Return what was told of answers, in the order in which it met them, with a cursor above *after*."""
         self._ingest(endpoint)
         ours = and_(_PREDICTIONS.c.endpoint == endpoint, _PREDICTIONS.c.id == _JOINED.c.prediction)
-        truth = and_(_LABELS.c.endpoint == endpoint, _LABELS.c.prediction == _JOINED.c.prediction)
+        changed = _AMENDMENTS.c.number == _JOINED.c.amendment
         query = (
-            select(_JOINED.c.cursor, _PREDICTIONS, _LABELS.c.value)
-            .select_from(_JOINED.join(_PREDICTIONS, ours).join(_LABELS, truth))
+            select(_JOINED, _PREDICTIONS, _AMENDMENTS.c.before, _AMENDMENTS.c.by, _AMENDMENTS.c.why)
+            .select_from(_JOINED.join(_PREDICTIONS, ours).outerjoin(_AMENDMENTS, changed))
             .where(_JOINED.c.endpoint == endpoint, _JOINED.c.cursor > after)
             .order_by(_JOINED.c.cursor)
             .limit(limit)
@@ -145,24 +162,42 @@ class SpoolPredictions:
         return [
             Labelled(
                 cursor=row.cursor,
-                prediction=row.id,
+                prediction=row.prediction,
                 model=row.model,
                 version=row.version,
                 revision=row.revision,
                 leg=row.leg,
                 score=orjson.loads(row.score),
-                value=orjson.loads(row.value),
+                value=_read(row.value),
+                first=row.first,
+                before=_read(row.before),
+                by=row.by or "",
+                why=row.why or "",
             )
             for row in rows
         ]
+
+    def scores(self, endpoint: str, predictions: Sequence[str]) -> Mapping[str, Any]:
+        """Return the score of each of *predictions* that was served, by its id."""
+        self._ingest(endpoint)
+        asked = _PREDICTIONS.c.id.in_(select(_IDS.c.value))
+        query = select(_PREDICTIONS.c.id, _PREDICTIONS.c.score).where(_PREDICTIONS.c.endpoint == endpoint, asked)
+        with self._database.reading() as connection:
+            rows = connection.execute(query, {"ids": json.dumps(list(predictions))}).all()
+        return {row.id: orjson.loads(row.score) for row in rows}
 
     def counts(self, endpoint: str) -> Mapping[str, int]:
         """Return how many `predictions`, `labelled`, `waiting` labels and `malformed` lines there are."""
         self._ingest(endpoint)
         with self._database.reading() as connection:
+            true = and_(_LABELS.c.endpoint == endpoint, _LABELS.c.value.is_not(None))
             predictions, labels, joined = (
-                connection.scalar(select(func.count()).select_from(table).where(table.c.endpoint == endpoint)) or 0
-                for table in (_PREDICTIONS, _LABELS, _JOINED)
+                connection.scalar(select(func.count()).select_from(table).where(where)) or 0
+                for table, where in (
+                    (_PREDICTIONS, _PREDICTIONS.c.endpoint == endpoint),
+                    (_LABELS, true),
+                    (_LABELS, and_(true, _LABELS.c.first > 0)),
+                )
             )
             malformed = connection.scalar(
                 select(func.coalesce(func.sum(_SPOOLS.c.malformed), 0)).where(_SPOOLS.c.endpoint == endpoint)
@@ -221,19 +256,78 @@ class SpoolPredictions:
         return True
 
 
-def _join(connection: Connection, endpoint: str, ids: Sequence[str]) -> int:
-    """Join those of *ids* that have a prediction and a label, in the order given; returns how many."""
-    both = (
-        select(bindparam("of", endpoint).label("endpoint"), _IDS.c.value)
-        .select_from(
-            _IDS.join(_PREDICTIONS, and_(_PREDICTIONS.c.endpoint == endpoint, _PREDICTIONS.c.id == _IDS.c.value)).join(
-                _LABELS, and_(_LABELS.c.endpoint == endpoint, _LABELS.c.prediction == _IDS.c.value)
-            )
-        )
-        .order_by(_IDS.c.key)
+def _served(connection: Connection, endpoint: str, ids: Sequence[str]) -> set[str]:
+    """Return which of *ids* are those of predictions."""
+    asked = _PREDICTIONS.c.id.in_(select(_IDS.c.value))
+    query = select(_PREDICTIONS.c.id).where(_PREDICTIONS.c.endpoint == endpoint, asked)
+    return set(connection.scalars(query, {"ids": json.dumps(list(ids))}))
+
+
+def _attach(connection: Connection, endpoint: str, new: Mapping[str, Any]) -> int:
+    """Keep the *new* truths, and join those that have a prediction; returns how many."""
+    served, cursor = _served(connection, endpoint, list(new)), _newest(connection)
+    labels, joined = [], []
+    for id, value in new.items():
+        cursor += id in served
+        told = {"endpoint": endpoint, "prediction": id, "value": json.dumps(value)}
+        labels.append({**told, "first": cursor if id in served else 0})
+        if id in served:
+            joined.append({**told, "cursor": cursor, "first": 0, "amendment": 0})
+    for table, rows in ((_LABELS, labels), (_JOINED, joined)):
+        if rows:
+            connection.execute(table.insert(), rows)
+    return len(joined)
+
+
+def _join(connection: Connection, endpoint: str, ids: Sequence[str]) -> None:
+    """Join those of *ids*, which are predictions, whose truth waits for them, in the order given."""
+    waits = and_(
+        _LABELS.c.endpoint == endpoint,
+        _LABELS.c.prediction == _IDS.c.value,
+        _LABELS.c.first == 0,
+        _LABELS.c.value.is_not(None),
     )
-    statement = insert(_JOINED).from_select(["endpoint", "prediction"], both).on_conflict_do_nothing()
-    return connection.execute(statement, {"ids": json.dumps(list(ids))}).rowcount if ids else 0
+    query = select(_LABELS.c.prediction, _LABELS.c.value).select_from(_IDS.join(_LABELS, waits)).order_by(_IDS.c.key)
+    rows = connection.execute(query, {"ids": json.dumps(list(ids))}).all()
+    if not rows:
+        return
+    begin = _newest(connection) + 1
+    told = [{"cursor": begin + k, "prediction": row.prediction, "value": row.value} for k, row in enumerate(rows)]
+    connection.execute(_JOINED.insert(), [{**row, "endpoint": endpoint, "first": 0, "amendment": 0} for row in told])
+    connection.execute(_BEGIN, [{"ours": endpoint, "of": row["prediction"], "cursor": row["cursor"]} for row in told])
+
+
+def _amend(
+    connection: Connection, endpoint: str, changes: Mapping[str, tuple[Any, Any, int]], amendment: Amendment
+) -> None:
+    """Change truths: *changes* has, by prediction, the one before, the new one, and the entry that began it (or 0)."""
+    served, cursor = _served(connection, endpoint, list(changes)), _newest(connection)
+    number = connection.scalar(select(func.coalesce(func.max(_AMENDMENTS.c.number), 0))) or 0
+    for id, (before, after, first) in changes.items():
+        number += 1
+        told = {"endpoint": endpoint, "prediction": id}
+        values = {"before": _written(before), "after": _written(after)}
+        who = {"at": amendment.at, "by": amendment.by, "why": amendment.why}
+        connection.execute(_AMENDMENTS.insert(), {**told, **values, **who, "number": number})
+        begins = not first and id in served  # it was withdrawn while it waited, and its prediction came meanwhile
+        if first or begins:
+            cursor += 1
+            entry = {"cursor": cursor, "value": _written(after), "first": first, "amendment": 0 if begins else number}
+            connection.execute(_JOINED.insert(), {**told, **entry})
+        now = {"ours": endpoint, "of": id, "now": _written(after), "begun": first or (cursor if begins else 0)}
+        connection.execute(_CHANGE, now)
+
+
+def _newest(connection: Connection) -> int:
+    return connection.scalar(select(func.coalesce(func.max(_JOINED.c.cursor), 0))) or 0
+
+
+def _written(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
 
 
 def _row(endpoint: str, line: bytes) -> dict[str, Any] | None:

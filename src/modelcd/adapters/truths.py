@@ -1,13 +1,39 @@
-"""What every prediction log does to labels before it keeps them: a truth may be told twice, never changed."""
+"""What every prediction log does to labels before it keeps them: which are new, which are changes, which are refused.
+
+A truth may be told twice, and is changed only by who says that it is a change.  What is refused keeps no other label
+out: one wrong row of a batch is its sender's to mend, and the rest are honest.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelcd.errors import UsageError
-from modelcd.ports import Label
+from modelcd.domain.labels import impossible, nameless, same, shown
+from modelcd.ports import Amendment, Label, Receipt, Refusal
+
+
+@dataclass
+class Settled:
+    """A batch, settled: truths by prediction that are `new`, those that change a known one, and what was refused."""
+
+    new: dict[str, Any] = field(default_factory=dict)
+    changed: dict[str, Any] = field(default_factory=dict)
+    again: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+
+    def receipt(self, joined: int) -> Receipt:
+        """Return what is answered when *joined* of the new ones met their prediction."""
+        withdrawn = sum(value is None for value in self.changed.values())
+        return Receipt(
+            joined=joined,
+            waiting=len(self.new) - joined,
+            again=self.again,
+            corrected=len(self.changed) - withdrawn,
+            withdrawn=withdrawn,
+            refused=tuple(self.refused),
+        )
 
 
 def first_of(label: Label) -> str:
@@ -15,41 +41,57 @@ def first_of(label: Label) -> str:
     return f"{label.prediction}/0"
 
 
-def settled(labels: Sequence[Label], known: Mapping[str, Any], many: Collection[str]) -> tuple[dict[str, Any], int]:
-    """Return the truths that are new, by prediction, and how many of *labels* were *known* or told twice.
+def settled(
+    labels: Sequence[Label], known: Mapping[str, Any], many: Collection[str], amendment: Amendment | None
+) -> Settled:
+    """Settle *labels* against the truths that are *known* (None: withdrawn).
 
-    *many* are the ids of first rows (see `first_of`) that were served.  Raises `UsageError`, naming the prediction,
-    for a truth that differs from the one before it, that JSON cannot hold, or that is meant for many rows at once.
+    *many* are the ids of first rows (see `first_of`) that were served.
     """
-    new: dict[str, Any] = {}
-    again = 0
-    for label in labels:
-        if first_of(label) in many:
-            raise UsageError(
-                f"prediction {label.prediction} answered many rows",
-                help=f"label each by its number: {first_of(label)} is the first; nothing of this batch was kept",
-            )
-        value = _plain(label)
-        seen = known if label.prediction in known else new
-        if label.prediction not in seen:
-            new[label.prediction] = value
-        elif seen[label.prediction] == value:
-            again += 1
+    found = Settled()
+    for index, label in enumerate(labels):
+        key, value = label.prediction, label.value
+        if wrong := _unkeepable(label, many, amendment):
+            found.refused.append(Refusal(index, shown(key) if not isinstance(key, str) else key, *wrong))
+            continue
+        told = found.new if key in found.new else found.changed
+        if key in told:
+            if same(told[key], value):
+                found.again += 1
+                continue
+            why = f"this batch has two truths for it, {_said(told[key])} and {_said(value)}; the first was taken"
+            found.refused.append(Refusal(index, key, why, "send one truth for each prediction"))
+        elif key not in known:
+            if value is None:
+                found.refused.append(Refusal(index, key, "it has no label to withdraw", "is the id right?"))
+            else:
+                found.new[key] = value
+        elif same(known[key], value):
+            found.again += 1
+        elif amendment is not None:
+            found.changed[key] = value
         else:
-            raise UsageError(
-                f"prediction {label.prediction} is labelled {seen[label.prediction]!r}, and now {value!r}",
-                help="a truth cannot change: send each once, when it is final; nothing of this batch was kept",
-            )
-    return new, again
+            found.refused.append(_changed(index, key, known[key], value))
+    return found
 
 
-def _plain(label: Label) -> Any:
-    if not label.prediction:
-        raise UsageError("a label names no prediction", help="send the id that came with the answer")
-    try:
-        return json.loads(json.dumps(label.value, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"the label of prediction {label.prediction} is no JSON value: {error}",
-            help="labels are text, finite numbers, booleans, null, or lists and mappings of these",
-        ) from error
+def _unkeepable(label: Label, many: Collection[str], amendment: Amendment | None) -> tuple[str, str] | None:
+    if wrong := nameless(label.prediction):
+        return wrong, "send the id that came with the answer (X-Prediction-Id)"
+    if first_of(label) in many:
+        return "it answered many rows", f"label each by its number: {first_of(label)} is the first"
+    if label.value is None and amendment is not None:
+        return None
+    wrong = impossible(label.value)
+    return (f"its label {wrong}", "send true, false, a number, a text, or what the guard declares") if wrong else None
+
+
+def _changed(index: int, key: str, before: Any, value: Any) -> Refusal:
+    if before is None:
+        return Refusal(index, key, "its label was withdrawn", "if it is right after all, correct it (--correct)")
+    why = f"it is labelled {shown(before)}, and now {shown(value)}"
+    return Refusal(index, key, why, "a truth is told once; if the first was wrong, correct or withdraw it (--correct)")
+
+
+def _said(value: Any) -> str:
+    return "withdrawn" if value is None else shown(value)

@@ -12,21 +12,21 @@ from starlette.exceptions import HTTPException
 
 from modelcd.control import Control
 from modelcd.errors import ModelcdError, UnknownName, UsageError
+from modelcd.labelling import kept
 
 STATUS = ((UnknownName, 404), (UsageError, 422))
 
 
-class Truth(BaseModel):
-    """The truth for one prediction: its id as in `X-Prediction-Id` (`ID/K` for the K-th row of many), and the label."""
-
-    id: str
-    label: Any
-
-
 class Feedback(BaseModel):
-    """Truths that belong to predictions of one endpoint."""
+    """Truths of predictions of one endpoint: `{"id": …, "label": …}`, ids to withdraw, and why, if any are changed.
 
-    labels: list[Truth] = Field(min_length=1, max_length=100_000)
+    An id is as in `X-Prediction-Id` (`ID/K` for the K-th row of many).  Each label is checked by itself.
+    """
+
+    labels: list[Any] = Field(default=[], max_length=100_000)
+    withdraw: list[Any] = Field(default=[], max_length=100_000)
+    correct: bool = False
+    reason: str = Field(default="", max_length=500)
     environment: str = "production"
 
 
@@ -59,8 +59,14 @@ def application(control: Control) -> FastAPI:
         return control.status(model)
 
     @app.post("/v1/models/{model:path}/feedback")
-    def feedback(model: str, given: Feedback) -> dict[str, Any]:
-        return control.feedback(model, [(truth.id, truth.label) for truth in given.labels], given.environment)
+    def feedback(model: str, given: Feedback) -> JSONResponse:
+        sent = (model, given.labels, given.environment)
+        told = control.feedback(*sent, withdraw=given.withdraw, correct=given.correct, reason=given.reason)
+        if not told["refused"] or kept(told):
+            return JSONResponse(told)
+        first = told["problems"][0]
+        none = f"none of {told['refused']:,} labels was kept; the first: {first['why']}"
+        return JSONResponse({"error": none, "help": first["help"], **told}, status_code=422)
 
     return app
 

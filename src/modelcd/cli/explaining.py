@@ -17,6 +17,7 @@ from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, lasted, span
 from modelcd.domain import figures
 from modelcd.domain.policy import GuardKind
+from modelcd.domain.restated import CHANGED
 from modelcd.domain.telling import about, counted
 from modelcd.domain.trace import GENERATION
 from modelcd.domain.verdict import Verdict
@@ -32,6 +33,13 @@ WORDS = {
     Verdict.ERROR: "cannot be judged",
     Verdict.FAIL: "worse",
 }
+
+CHECKED = {
+    **WORDS,
+    Verdict.PASS: "the verdict stands",
+    Verdict.INCONCLUSIVE: "the verdict does not stand",
+}
+"""Of checks of the data, which compare no versions."""
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, times absolute.")
 
@@ -136,7 +144,8 @@ def _why(found: Plain) -> Iterator[str]:
     guards = {guard["name"]: guard for guard in found["evidence_over_time"].get("guards", [])}
     for finding in found["findings"]:
         guard, evidence = guards.get(finding["name"]), finding["evidence"]
-        yield f"  {finding['name']}: {WORDS[Verdict(finding['verdict'])]}"
+        words = CHECKED if evidence.get("check") else WORDS
+        yield f"  {finding['name']}: {words[Verdict(finding['verdict'])]}"
         if guard is None:
             yield from _wrapped(finding["reason"], "    ")
             continue
@@ -152,6 +161,8 @@ def _why(found: Plain) -> Iterator[str]:
     if guards:
         yield f"  {figures.LEGEND}"
         yield from _doubts(found["evidence_over_time"], found["release"])
+    if (told := found["labels"]["told"]) and not any(f["name"] == CHANGED for f in found["findings"]):
+        yield from _wrapped(f"{told}.", "  ")
     if found["trouble"]:
         yield from _wrapped(f"The evidence cannot be computed again: {found['trouble']}", "  ")
 

@@ -12,6 +12,9 @@ import click
 from modelcd.cli.app import Taught, emit
 from modelcd.errors import UsageError
 
+SHOWN = 5
+"""Refused labels that are told on standard error; the answer itself names more."""
+
 IN = click.option("--in", "environment", default="production", show_default=True, help="The environment.")
 
 
@@ -34,18 +37,51 @@ def predict(model: str, rows: str, environment: str) -> None:
 @click.argument("model")
 @click.argument("labels", nargs=-1)
 @IN
-def feedback(model: str, labels: tuple[str, ...], environment: str) -> None:
+@click.option("--correct", is_flag=True, help="Replace labels that were told before.")
+@click.option("--withdraw", is_flag=True, help="Take the labels of these ids back.")
+@click.option("--reason", default="", help="Why labels are changed; verdicts that used them say so.")
+def feedback(model: str, labels: tuple[str, ...], environment: str, correct: bool, withdraw: bool, reason: str) -> None:
     """Attach the truth to predictions: ID=LABEL pairs, or JSON lines {"id", "label"} on standard input.
 
     \b
     modelcd feedback flight-delay 8f3a…=true
+    modelcd feedback flight-delay 8f3a…=false --correct --reason "landed after all"
+    modelcd feedback flight-delay 8f3a… --withdraw --reason "of another flight"
+
+    Each label is checked by itself: what is refused is told, and keeps no other one out (exit code 1).
     """
     from modelcd.control import connect
 
-    pairs = [_pair(text) for text in labels] or [_line(text) for text in sys.stdin if text.strip()]
-    if not pairs:
+    if correct and withdraw:
+        raise UsageError("--correct and --withdraw exclude each other", help="run it once for each")
+    lines: list[int] = []
+    if labels:
+        given = [text if withdraw else _pair(text) for text in labels]
+    else:
+        numbered = [(number, text) for number, text in enumerate(sys.stdin, 1) if text.strip()]
+        lines, given = [number for number, _ in numbered], [_line(text) for _, text in numbered]
+        given = [_id(item) for item in given] if withdraw else given
+    if not given:
         raise UsageError("there are no labels", help="modelcd feedback MODEL ID=LABEL …")
-    emit(connect().feedback(model, pairs, environment))
+    changed: dict[str, Any] = {"withdraw": given} if withdraw else {"labels": given}
+    told = connect().feedback(model, environment=environment, correct=correct, reason=reason, **changed)
+    emit(told)
+    if told["refused"]:
+        _tell_refused(told, lines)
+        sys.exit(1)
+
+
+def _tell_refused(told: dict[str, Any], lines: list[int]) -> None:
+    """Say on standard error how many labels were refused, and why the first of them were."""
+    kept = len(lines) - told["refused"] if lines else None
+    rest = f"; the other {kept:,} were kept" if kept else "; none was kept" if kept == 0 else ""
+    count = f"{told['refused']:,} label{'s were' if told['refused'] > 1 else ' was'} refused"
+    click.echo(f"error: {count}{rest}", err=True)
+    for problem in told["problems"][:SHOWN]:
+        where = f"line {lines[problem['index']]:,}: " if lines else ""
+        click.echo(f"  {where}{problem['id'] or '(no id)'}: {problem['why']}\n    help: {problem['help']}", err=True)
+    if (more := told["refused"] - SHOWN) > 0:
+        click.echo(f"  and {more:,} more", err=True)
 
 
 @click.command(cls=Taught)
@@ -92,9 +128,13 @@ def _pair(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _line(text: str) -> tuple[str, Any]:
+def _line(text: str) -> Any:
+    """Return what a line says; one that is no JSON as it stands, to be refused by name."""
     try:
-        found = json.loads(text)
-        return str(found["id"]), found["label"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f'a line is not {{"id": …, "label": …}}: {text.strip()[:60]}') from error
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text.strip()
+
+
+def _id(item: Any) -> Any:
+    return item["id"] if isinstance(item, dict) and "id" in item else item

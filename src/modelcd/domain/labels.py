@@ -18,7 +18,10 @@ ID_LIMIT = 200
 """Characters of a prediction's id at most; ours have 32, and the number of the row."""
 
 SIZE_LIMIT = 65_536
-"""Characters of a label as JSON at most: a class, a number, a vector; what is larger is data, not a truth."""
+"""Bytes of a label as JSON at most: a class, a number, a vector; what is larger is data, not a truth."""
+
+DEEPEST = 20
+"""How deep lists and mappings of a label lie in one another at most."""
 
 SHOWN = 60
 """Characters of a refused label that are shown."""
@@ -85,13 +88,26 @@ def impossible(value: Any) -> str:
     """Say why *value* is no truth at all, whatever a project declares; empty when it may be one."""
     if value is None:
         return "is null, which says nothing: leave the prediction out until its truth is known"
+    if isinstance(value, bool) or (isinstance(value, int) and value.bit_length() < 64):
+        return ""  # most are; a batch has a hundred thousand
     try:
-        size = len(json.dumps(value, allow_nan=False))
+        if not _shallow(value, DEEPEST):
+            return f"has lists or mappings in one another, more than {DEEPEST} deep"
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return "is text that is not Unicode (half a surrogate pair)"
     except ValueError:
         return f"is {shown(value)}: NaN and infinity are no truths"
-    except (TypeError, RecursionError):
+    except TypeError:
         return f"is no JSON value but a {type(value).__name__}"
-    return f"has {size:,} characters, and {SIZE_LIMIT:,} is the most" if size > SIZE_LIMIT else ""
+    return f"has {size:,} bytes, and {SIZE_LIMIT:,} is the most" if size > SIZE_LIMIT else ""
+
+
+def _shallow(value: Any, left: int) -> bool:
+    if not isinstance(value, list | tuple | dict):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return left > 0 and all(_shallow(item, left - 1) for item in items)
 
 
 def nameless(id: Any) -> str:
@@ -102,7 +118,7 @@ def nameless(id: Any) -> str:
         return "its id is empty: send the one that came with the answer (X-Prediction-Id)"
     if len(id) > ID_LIMIT:
         return f"an id has at most {ID_LIMIT} characters, this one has {len(id):,}"
-    return "" if id.isprintable() and " " not in id else f"an id has no spaces in it, got {shown(id)}"
+    return "" if id.isprintable() and id.strip() == id else f"an id is one printable word, got {shown(id)}"
 
 
 def shown(value: Any) -> str:

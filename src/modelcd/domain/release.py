@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from modelcd.domain.amended import Amended
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import Canary
 from modelcd.domain.records import Record
@@ -64,8 +65,8 @@ class Release:
     seconds the present step has been watched.  `launched` says that its process was started for this release: a dead
     one may be left of an earlier try; `crashes` counts how often it was started again.
     `returning` is the reason of a way back that has begun, `returning_since` when; from then on there is no other way.
-    `way_back` is how many seconds the rehearsed way back took, `back_in` the real one.  The `…_awake` are readings of
-    the endpoint's watched time (see `Endpoint.awake`).
+    `way_back` is how many seconds the rehearsed way back took, `back_in` the real one; `amended` is what became of its
+    labels.  The `…_awake` are readings of the endpoint's watched time (see `Endpoint.awake`).
     """
 
     id: str
@@ -108,6 +109,7 @@ class Release:
     ending: Ending | None = None
     ended: str = ""
     closing: Mapping[str, Any] = field(default_factory=dict)
+    amended: Amended = field(default_factory=Amended)
 
     @property
     def by_rollback(self) -> bool:
@@ -401,6 +403,7 @@ def _observed(endpoint: Endpoint, release: Release | None, at: str, body: Mappin
         "strangers": strangers,
         "strange_awake": release.strange_awake if strangers == release.strangers else endpoint.awake,
         "label_cursor": int(body["cursor"]),
+        "amended": release.amended.after(body),
         "last_look": at,
         "baked": release.baked + _watched(release, at),
         "judgement": dict(body["judgement"]),
@@ -415,12 +418,13 @@ def _watched(release: Release, at: str) -> float:
 def _late(endpoint: Endpoint, record: Record) -> Endpoint:
     """Follow labels that came late; whoever reads from a checkpoint on does not have the release they belong to."""
     body = record.entry.body
-    cursor, judgement = int(body["cursor"]), dict(body["judgement"])
+    judgement = dict(body["judgement"])
+    told: dict[str, Any] = {"label_cursor": int(body["cursor"]), "judgement": judgement}
     releases = tuple(
-        replace(r, label_cursor=cursor, judgement=judgement) if r.id == record.entry.release else r
+        replace(r, **told, amended=r.amended.after(body)) if r.id == record.entry.release else r
         for r in endpoint.releases
     )
-    failed = judgement["verdict"] == Verdict.FAIL.value
+    failed = judgement["verdict"] == Verdict.FAIL.value and not body.get("closed", False)
     return replace(endpoint, releases=releases, reopened=judgement["reason"] if failed else endpoint.reopened)
 
 

@@ -36,6 +36,8 @@ def timeline(records: Iterable[Record], release: str) -> list[Moment]:
             version = int(entry.body["version"])
         seen = _seen(entry.kind, entry.body, version)
         requests, failed = requests + seen[0], failed + seen[1]
+        if entry.kind in ("observed", "late") and (changed := _changed(entry.body)):
+            moments.append(Moment(entry.at, changed, requests, failed))
         if what := _what(entry.kind, entry.actor, entry.body):
             moments.append(Moment(entry.at, what, requests, failed))
     return moments
@@ -81,6 +83,16 @@ def _closed(body: Mapping[str, Any]) -> str:
 def _seen(kind: str, body: Mapping[str, Any], version: int) -> tuple[int, int]:
     counted = body["counted"].get(str(version)) if kind == "observed" else None
     return (int(counted["requests"]), int(counted["failures"])) if counted else (0, 0)
+
+
+def _changed(body: Mapping[str, Any]) -> str:
+    """Say which labels that were used before a look's record were changed, by whom and why; empty for none."""
+    amended = body.get("amended")
+    if not amended:
+        return ""
+    told = ", ".join(f"{amended[how]:,} {how}" for how in ("corrected", "withdrawn") if amended[how])
+    whose = "; ".join(f"by {who}: {why}" for who, why in amended["by"])
+    return f"labels that were used were changed: {told} ({whose})"
 
 
 def _what(kind: str, actor: str, body: Mapping[str, Any]) -> str:

@@ -13,10 +13,12 @@ from datetime import datetime
 from math import isclose
 from typing import Any
 
-from modelcd.domain.judge import Judgement, finding, start, update
+from modelcd.domain.amended import Amended
+from modelcd.domain.judge import Judge, Judgement, finding, start, update
 from modelcd.domain.policy import Canary, GuardKind
 from modelcd.domain.records import Record
 from modelcd.domain.release import Endpoint, Release, fold
+from modelcd.domain.restated import LOOKS, Look, restated, weighed
 from modelcd.domain.samples import block_from
 from modelcd.domain.strangers import doubted, strange_finding
 from modelcd.domain.verdict import Finding, Verdict, finding_plain
@@ -30,9 +32,6 @@ and weigh evidence otherwise, so that there only verdicts are compared.
 
 LATE = "late"
 """The kind of a record of labels that came after a promotion: a look as any other, but at no requests."""
-
-LOOKS = ("observed", LATE)
-"""The kinds of records that hold a block and the judgement on all evidence by then."""
 
 PRECISION = 1e-9
 """How far a recomputed number may be from the recorded one, as a part of it: libraries differ in the last digits."""
@@ -164,6 +163,9 @@ class _Run:
     marks: list[Mark] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     said: Judgement | None = None
+    amended: Amended = field(default_factory=Amended)
+    looks: list[Look] = field(default_factory=list)
+    now: Judge | None = None
 
     def __post_init__(self) -> None:
         self.generation = int(self.opened.entry.body.get("judge", 1))
@@ -199,12 +201,15 @@ class _Run:
         if body["block"] is not None:
             self.judge = update(self.judge, block_from(body["block"]))
         recorded = body["judgement"]
+        if self.said is None or body["block"] is not None or step != self.judged_step:
+            self.said, self.judged_step = finding(self.judge, step), step
         numbers = any(told["evidence"].get("interval") for told in recorded.get("findings", ()))
-        numbers = numbers and recorded.get("verdict") != Verdict.FAIL  # there only what failed has an interval
-        if self.said is None or body["block"] is not None or step != self.judged_step or numbers:
-            self.said, self.judged_step = finding(self.judge, step, intervals=numbers), step
+        if numbers and self.said.verdict is not Verdict.FAIL:  # there only what failed has an interval
+            self.said = finding(self.judge, step, intervals=True)
         strangers = {int(v): (n[0], n[1]) for v, n in body.get("strangers", {}).items()}
-        self._compare(record, doubted(self.said, strange_finding(strangers, release.champion, release.version)))
+        strange = strange_finding(strangers, release.champion, release.version)
+        judgement = doubted(weighed(self.said, self._restated(record, step), self.amended), strange)
+        self._compare(record, judgement)
         told = {f.name: f.evidence for f in self.said.findings if not f.evidence.get("check")}
         guards = [(guard, told[guard.name]) for guard in release.policy.guards]
         self.strands = self.strands or tuple(
@@ -221,12 +226,23 @@ class _Run:
                 share=release.policy.shares[step] if step < len(release.policy.shares) else 100.0,
                 challenger=new + (last.challenger if last else 0),
                 baseline=old + (last.baseline if last else 0),
-                verdict=self.said.verdict.value,
+                verdict=judgement.verdict.value,
                 recorded=str(body["judgement"]["verdict"]),
                 readings=tuple(_reading(evidence) for _, evidence in guards),
                 against=self.said.odds,
             )
         )
+
+    def _restated(self, record: Record, step: int) -> Judgement | None:
+        """Return what the labels come to as they stand by *record*; None if none was changed after it was used."""
+        body = record.entry.body
+        self.amended = self.amended.after(body)
+        self.looks.append((record.seq, body))
+        if "amended" in body:
+            self.now = restated(self.release.policy, self.looks)
+        elif self.now is not None and body["block"] is not None:
+            self.now = update(self.now, block_from(body["block"]))
+        return finding(self.now, step) if self.now is not None else None
 
     def _step(self, record: Record) -> int:
         """Return the step that a look is about; late labels are about the last one that had a control group."""

@@ -36,10 +36,19 @@ def _answer(project: Path, judged: dict[str, Guard], name: str, pairs: list[list
         guard = judged.get(name)
         if guard is None or guard.function is None:
             raise ChildError(f"the project has no guard of labels named {name!r}")
-        with calling(f"guard {name!r}", project):
-            return {"value": [outcome(guard, guard.function(score, label)) for score, label in pairs]}
     except ModelcdError as error:
         return failure(error)
+    return {"value": [_judged(project, guard, score, label) for score, label in pairs]}
+
+
+def _judged(project: Path, guard: Guard, score: Any, label: Any) -> Any:
+    """Return what the function of *guard* says of a pair, or why it says nothing: one pair is no other's trouble."""
+    try:
+        with calling(f"guard {guard.name!r}", project):
+            assert guard.function is not None, "a guard of labels has one"
+            return outcome(guard, guard.function(score, label))
+    except ModelcdError as error:
+        return {"unjudged": error.message, "help": error.help}
 
 
 def outcome(guard: Guard, value: Any) -> bool | float:

@@ -12,13 +12,14 @@ from typing import Any
 
 from modelcd.domain import judge as judging
 from modelcd.domain.release import LONGEST_LOOK, Endpoint, Release
+from modelcd.domain.restated import looks_of, restated, weighed
 from modelcd.domain.rollout import UNREAD, Judged, World
 from modelcd.domain.samples import Block, Counters, block_plain, counters_plain
 from modelcd.domain.strangers import TAIL, Strangers, doubted, met, strange_finding, strange_requests
 from modelcd.domain.verdict import Verdict, finding_plain
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, MetricsError, NotReady, RegistryError
-from modelcd.steps.outcomes import Outcomes, outcomes_since
+from modelcd.steps.outcomes import Outcomes, amendments, outcomes_since
 from modelcd.steps.watch import Watch, record
 
 LOOK_EVERY = (1.0, 10.0)
@@ -75,7 +76,7 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
     # What decides stands in the journal: the first judgement of a step is recorded even when nothing new was seen.
     known = release.judgement.get("step") == release.step
     if known and _recent(release, env.clock.now()):
-        return _judged(watch, release)
+        return _judged(env, watch)
     try:
         counters = env.metrics.counters(endpoint.stream)
     except MetricsError as error:
@@ -92,12 +93,12 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
     gone = [v for v in (release.champion, release.version) if not world.answers(v)]
     nothing = not any(c.requests for c in counted.values()) and strangers == release.strangers
     if known and nothing and not (outcomes.any or trouble or gone) and not _bakes(release, env.clock.now()):
-        return _judged(watch, release)
+        return _judged(env, watch)
     watched = None if gone else block
-    _record_look(env, watch, actor, watched, _Read(counted, anew, strangers, outcomes.cursor, trouble))
+    _record_look(env, watch, actor, watched, _Read(counted, anew, strangers, outcomes, trouble))
     if trouble:
         return Judged(Verdict.ERROR, f"labels could not be judged: {trouble}")
-    return _judged(watch, release)
+    return _judged(env, watch)
 
 
 def _bakes(release: Release, now: datetime) -> bool:
@@ -115,21 +116,25 @@ def _recent(release: Release, now: datetime) -> bool:
     return 0 <= looked.total_seconds() < min(max(often, lasted.total_seconds() / 30), seldom)
 
 
-def _judged(watch: Watch, release: Release) -> Judged:
+def _judged(env: Environment, watch: Watch) -> Judged:
+    release = watch.endpoint.open
+    assert release is not None, "only an open release is judged"
     strange = strange_finding(release.strangers, release.champion, release.version)
-    judgement = doubted(watch.judgement(watch.judge, release.step), strange)
+    seen, now = watch.judgement(watch.judge, release.step), watch.restated(env)
+    stands = judging.finding(now, release.step) if now is not None else None
+    judgement = doubted(weighed(seen, stands, release.amended), strange)
     watch.findings = judgement.findings
     return Judged(judgement.verdict, judgement.reason)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What a look read: counts since the last one (of counters that began `anew`, all), strangers, labels' cursor."""
+    """What a look read: counts since the last one (of counters that began `anew`, all), strangers, labels."""
 
     counted: Mapping[int, Counters]
     anew: list[str]
     strangers: Strangers
-    cursor: int
+    outcomes: Outcomes
     trouble: str
 
 
@@ -176,22 +181,39 @@ def _record_look(env: Environment, watch: Watch, actor: str, block: Block | None
     assert release is not None, "only an open release is observed"
     block = watch.as_served(block) if block is not None else None
     after = judging.update(watch.judge, block) if block is not None else watch.judge
-    strange = strange_finding(read.strangers, release.champion, release.version)
+    body: dict[str, Any] = {
+        "block": block_plain(block) if block is not None else None,
+        "counted": {str(version): counters_plain(counters) for version, counters in read.counted.items()},
+        "anew": read.anew,
+        "cursor": read.outcomes.cursor,
+        "trouble": read.trouble,
+        **({"strangers": {str(v): list(counts) for v, counts in read.strangers.items()}} if read.strangers else {}),
+        **told_of_labels(env, watch.stream, release, read.outcomes),
+    }
+    amended, now = release.amended.after(body), None
+    if "amended" in body:
+        looks = [*looks_of(env.journal.read(watch.stream), release.id), (watch.endpoint.seq + 1, body)]
+        now = restated(release.policy, looks)
+    elif (before := watch.restated(env)) is not None:
+        now = judging.update(before, block) if block is not None else before
     judgement = watch.judgement(after, release.step)
     # What failed has its intervals already, and users wait for the way back.
     if judgement.verdict is not Verdict.FAIL and judgement.verdict.value != release.judgement.get("verdict"):
         judgement = judging.finding(after, release.step, intervals=True)
-    judgement = doubted(judgement, strange)
-    body = {
-        "block": block_plain(block) if block is not None else None,
-        "counted": {str(version): counters_plain(counters) for version, counters in read.counted.items()},
-        "anew": read.anew,
-        "cursor": read.cursor,
-        "trouble": read.trouble,
-        **({"strangers": {str(v): list(counts) for v, counts in read.strangers.items()}} if read.strangers else {}),
-        "judgement": judgement_plain(judgement, release.step, release.judgement),
-    }
-    record(env, watch, "observed", actor, body, judge=after)
+    judgement = weighed(judgement, judging.finding(now, release.step) if now is not None else None, amended)
+    judgement = doubted(judgement, strange_finding(read.strangers, release.champion, release.version))
+    body["judgement"] = judgement_plain(judgement, release.step, release.judgement)
+    record(env, watch, "observed", actor, body, judge=after, restated=now)
+
+
+def told_of_labels(env: Environment, stream: str, release: Release, outcomes: Outcomes) -> dict[str, Any]:
+    """Return what a look's record says of labels beside its block: those changed after use, and those not judged."""
+    told: dict[str, Any] = {}
+    if outcomes.changed:
+        looks = list(looks_of(env.journal.read(stream), release.id))
+        changed = amendments(release.policy.guards, looks, outcomes.changed)
+        told |= {"amended": changed} if changed else {}
+    return told | ({"unjudged": list(outcomes.unjudged)} if outcomes.unjudged[0] else {})
 
 
 def judgement_plain(judgement: judging.Judgement, step: int, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from modelcd.domain import judge as judging
+from modelcd.domain import restated as restating
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.release import Ask, Endpoint, fold
 from modelcd.domain.samples import Block, block_from
@@ -36,36 +37,42 @@ class Watch:
     """What a driver has read of one endpoint: its state, the evidence of the open release, the newest findings.
 
     `as_served` says of a block under which routing it was really served, where that is not the one in force: in a
-    replay.  `late` is kept between two looks at labels that come after a promotion.
+    replay.  `late` is kept between two looks at labels that come after a promotion, `late_back` after a way back.
     """
 
     stream: str
     as_served: Callable[[Block], Block] = lambda block: block
     late: Late | None = None
+    late_back: Late | None = None
     endpoint: Endpoint = field(init=False)
     openings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     _judge: judging.Judge | None = field(default=None, init=False, repr=False)
     _unjudged: list[Mapping[str, Any]] = field(default_factory=list, init=False, repr=False)
+    _restated: judging.Judge | None = field(default=None, init=False, repr=False)
     _said: tuple[judging.Judge, int, judging.Judgement] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.endpoint = Endpoint(self.stream)
 
-    def take(self, records: list[Record], judge: judging.Judge | None = None) -> None:
-        """Follow the journal by *records*; *judge* is the judge after them, where that is known already."""
+    def take(
+        self, records: list[Record], judge: judging.Judge | None = None, restated: judging.Judge | None = None
+    ) -> None:
+        """Follow the journal by *records*; *judge* and *restated* are the judges after them, where they are known."""
         for record in records:
             self.endpoint = fold(self.endpoint, [record])
             release = self.endpoint.open
             if record.entry.kind == "opened" and release is not None:
                 self._judge, self._unjudged, self.findings = judging.start(release.policy), [], ()
+                self._restated = None
                 self.openings[release.version] = record.entry.body
             elif record.entry.kind == "observed" and record.entry.body["block"]:
                 self._unjudged.append(record.entry.body["block"])
+                self._restated = None
             elif record.entry.kind == "closed":
-                self._judge, self._unjudged = None, []
+                self._judge, self._unjudged, self._restated = None, [], None
         if judge is not None:
-            self._judge, self._unjudged = judge, []
+            self._judge, self._unjudged, self._restated = judge, [], restated
 
     @property
     def judge(self) -> judging.Judge:
@@ -79,6 +86,17 @@ class Watch:
             judge = judging.update(judge, block_from(block))
         self._judge, self._unjudged = judge, []
         return judge
+
+    def restated(self, env: Environment) -> judging.Judge | None:
+        """Return the judge who has seen the labels of the open release as they stand now; None if none was changed."""
+        release = self.endpoint.open
+        if release is None or not release.amended.any:
+            return None
+        if self._restated is None:
+            self._restated = restating.restated(
+                release.policy, restating.looks_of(env.journal.read(self.stream), release.id)
+            )
+        return self._restated
 
     def judgement(self, judge: judging.Judge, step: int) -> judging.Judgement:
         """Return what *judge* says of *step*; ticks between two looks do not compute it again."""
@@ -101,10 +119,11 @@ def record(
     release: str = "",
     *,
     judge: judging.Judge | None = None,
+    restated: judging.Judge | None = None,
 ) -> None:
     """Write one record behind everything that *watch* has read, of the open release unless *release* names another.
 
-    *judge* is the judge after it, where it is known.
+    *judge* is the judge after it, where it is known, and *restated* the one who saw labels as they stand by then.
     """
     known = watch.endpoint.open
     entry = Entry(kind, env.clock.now().isoformat(), actor, release or (known.id if known else ""), body)
@@ -114,7 +133,7 @@ def record(
         if not leads_back(watch.endpoint, entry) or not env.make_room():
             raise
         records = env.journal.append(watch.stream, watch.endpoint.seq, [entry])
-    watch.take(records, judge)
+    watch.take(records, judge, restated)
 
 
 def leads_back(endpoint: Endpoint, entry: Entry) -> bool:

@@ -44,7 +44,7 @@ READS: Mapping[str, frozenset[str]] = {
     "Scoring": frozenset({"ready", "predict"}),
     "Router": frozenset({"read", "abilities", "url"}),
     "Metrics": frozenset({"counters"}),
-    "Predictions": frozenset({"labelled", "counts"}),
+    "Predictions": frozenset({"labelled", "scores", "counts"}),
     "Successes": frozenset({"judge"}),
     "Clock": frozenset({"now", "sleep"}),
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from modelcd.errors import ChildError, ModelcdError
-from modelcd.ports import Project, Successes
+from modelcd.ports import Project, Successes, Unjudged
 
 BUDGET = 60.0
 
@@ -56,20 +56,21 @@ class SuccessesContract:
     def test_nothing_asked_is_nothing_answered(self, successes: Successes, snapshot: Path) -> None:
         assert successes.judge(snapshot, "right", []) == []
 
-    def test_what_the_function_raised_is_in_the_message(self, successes: Successes, snapshot: Path) -> None:
-        with pytest.raises(ChildError, match="no such label"):
-            successes.judge(snapshot, "right", [("raise", True)])
+    def test_a_pair_at_which_the_function_raised_is_unjudged_and_the_others_are_judged(
+        self, successes: Successes, snapshot: Path
+    ) -> None:
+        before, unjudged, after = successes.judge(snapshot, "right", [(0.9, True), ("raise", True), (0.1, True)])
 
-    def test_an_answer_that_is_no_truth_value_is_refused(self, successes: Successes, snapshot: Path) -> None:
-        with pytest.raises(ChildError, match="returned None"):
-            successes.judge(snapshot, "right", [(None, True)])
+        assert (before, after) == (True, False)
+        assert isinstance(unjudged, Unjudged)
+        assert "no such label" in unjudged.why
+
+    def test_an_answer_that_is_no_truth_value_is_unjudged(self, successes: Successes, snapshot: Path) -> None:
+        (unjudged,) = successes.judge(snapshot, "right", [(None, True)])
+
+        assert isinstance(unjudged, Unjudged)
+        assert "returned None" in unjudged.why
 
     def test_a_guard_that_nobody_has_is_refused(self, successes: Successes, snapshot: Path) -> None:
         with pytest.raises(ChildError, match="wrong"):
             successes.judge(snapshot, "wrong", [(0.9, True)])
-
-    def test_after_an_error_it_judges_on(self, successes: Successes, snapshot: Path) -> None:
-        with pytest.raises(ChildError):
-            successes.judge(snapshot, "right", [("raise", True)])
-
-        assert successes.judge(snapshot, "right", [(0.9, True)]) == [True]
