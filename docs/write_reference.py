@@ -30,7 +30,7 @@ standard output: `{{"error": {{"kind": …, "message": …, "help": …, "exit":
 """
 HTTP_SAYS = """\
 The control API of a workspace, on the loopback at the port that `modelcd ui` gives.  Every error has the form
-`{"error": …, "help": …}`.  What a model's own endpoint takes is in [serving](../../README.md#every-day).
+`{"error": …, "help": …}`.  What a model takes is in [serving](../serving.md).
 """
 CONTROL_SAYS = """\
 Each verb is also a [command](cli.md).  The examples belong together and are run in this order: `control` is what

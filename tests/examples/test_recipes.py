@@ -24,7 +24,8 @@ from modelcd.serving.loading import load_model
 artifact, data, out = map(Path, sys.argv[1:])
 model = load_model(artifact)
 rows = plain_rows(read_rows(data / "holdout.parquet")[[column.name for column in model.manifest.inputs]])
-out.write_text(json.dumps({"challenger": model.score(model.inputs.of_rows(rows))}))
+scores = model.score(model.inputs.of_rows(rows))
+out.write_text(json.dumps({"challenger": scores, "names": {"challenger": list(model.manifest.output.names)}}))
 """
 """The rows of the holdout as JSON, scored by the code that serves."""
 
