@@ -475,8 +475,8 @@ class Control:
             environment: Only the releases into this one.
 
         Returns:
-            A line per release or delivery: its `kind` and its id under that name, `version`, `by`, `reason`, `opened`,
-            `ended`, `ending`, `why`, and what there is as evidence.
+            A line for each, with its `kind`: `release`, `rollback` or `delivery`.  The id is `release` (of a delivery
+            `delivery`); then `version`, `by`, `reason`, `opened`, `ended`, `ending`, `why`, and the evidence.
 
         Examples:
             >>> newest = control.history("churn", "production")[0]
