@@ -5,6 +5,7 @@ A test compares what is written with what would be.
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -130,7 +131,7 @@ def calls() -> Iterator[str]:
     for path, methods in api["paths"].items():
         for method, call in methods.items():
             yield f"## {method.upper()} {path}\n"
-            yield call.get("description", call["summary"]) + "\n"
+            yield call["description"] + "\n"
             body = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
             rows = [(f"`{p['name']}`", p["in"], _schema(p["schema"], api)) for p in call.get("parameters", ())]
             rows += [(f"`{name}`", "body", text) for name, text in _fields(body, api)] if body else []
@@ -154,10 +155,11 @@ def _resolved(schema: dict[str, Any], api: dict[str, Any]) -> dict[str, Any]:
 def _schema(schema: dict[str, Any], api: dict[str, Any]) -> str:
     found = _resolved(schema, api)
     kind = found.get("type", "any JSON value")
-    bounds = " to ".join(f"{found[key]:,}" for key in ("minItems", "maxItems") if key in found)
-    given = f", by default `{schema['default']}`" if schema.get("default") else ""
+    bounds = f", {found['maxItems']:,} at most" if "maxItems" in found else ""
+    bounds += f", {found['maxLength']:,} characters at most" if "maxLength" in found else ""
+    given = f", by default `{json.dumps(schema['default'])}`" if "default" in schema else ""
     said = f": {flat(found['description'])}" if found.get("description") else ""
-    return f"{kind}{f', {bounds} of them' if bounds else ''}{given}{said}"
+    return f"{kind}{bounds}{given}{said}"
 
 
 if __name__ == "__main__":

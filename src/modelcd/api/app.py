@@ -23,11 +23,11 @@ class Feedback(BaseModel):
     An id is as in `X-Prediction-Id` (`ID/K` for the K-th row of many).  Each label is checked by itself.
     """
 
-    labels: list[Any] = Field(default=[], max_length=100_000)
-    withdraw: list[Any] = Field(default=[], max_length=100_000)
-    correct: bool = False
-    reason: str = Field(default="", max_length=500)
-    environment: str = "production"
+    labels: list[Any] = Field(default=[], max_length=100_000, description='`{"id": …, "label": …}`')
+    withdraw: list[Any] = Field(default=[], max_length=100_000, description="ids whose label is taken back")
+    correct: bool = Field(default=False, description="replace labels that were told before and differ")
+    reason: str = Field(default="", max_length=500, description="why labels are changed")
+    environment: str = Field(default="production", description="where the predictions were served")
 
 
 def application(control: Control) -> FastAPI:
@@ -52,14 +52,21 @@ def application(control: Control) -> FastAPI:
 
     @app.get("/v1/health")
     def health() -> dict[str, str]:
+        """Say that the control process answers, and for which workspace."""
         return {"status": "ok", "workspace": str(control.workspace.path)}
 
     @app.get("/v1/status")
     def status(model: str = "") -> list[dict[str, Any]]:
+        """Return what serves where, of one model or of all: the lines of `modelcd status --json`."""
         return control.status(model)
 
     @app.post("/v1/models/{model:path}/feedback")
     def feedback(model: str, given: Feedback) -> JSONResponse:
+        """Tell the truth of predictions: `{"labels": [{"id": "0198…", "label": true}]}`.
+
+        An id is as in `X-Prediction-Id` (`ID/K` for the K-th row of many).  200 says how many labels were kept, and of
+        those refused the first twenty with the reason; 422 that none was kept; 503 that they have to be sent again.
+        """
         sent = (model, given.labels, given.environment)
         told = control.feedback(*sent, withdraw=given.withdraw, correct=given.correct, reason=given.reason)
         if not told["refused"] or kept(told):
