@@ -21,7 +21,7 @@ from modelcd.domain.policy import Canary
 from modelcd.domain.records import Entry
 from modelcd.workspace import open_workspace
 
-LIMITS = {"modelcd --help": 0.15, "modelcd status": 0.5}
+LIMITS = {"modelcd --help": 0.15, "modelcd status": 0.4}
 """Seconds at the median that are promised, on a machine that does nothing else."""
 
 RELEASES = 50

@@ -265,7 +265,9 @@ def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
 
     def run() -> Finding:
         watch = Watch(staging.stream(walk.model))
-        if watch.refresh(staging).champion == candidate.version:
+        if watch.refresh(staging).open is not None:  # the way back from what production took back
+            drive(staging, watch, actor=walk.actor, revive=way.place.revive)
+        if watch.endpoint.champion == candidate.version:
             return Finding("staging", Verdict.PASS, f"version {candidate.version} is staged already")
         watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", "to be accepted again")
         release = drive(staging, watch, actor=walk.actor, revive=way.place.revive)

@@ -22,6 +22,7 @@ from modelcd.flows._effects import pages
 from modelcd.ports import Label, Notifier, Project, Router, Still, always
 from modelcd.steps.announce import Announcer
 from modelcd.steps.build import Contract, Walk, over_http
+from modelcd.steps.demote import demote
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask, drive, open_release
 from modelcd.steps.tick import tick, tick_on
@@ -37,6 +38,7 @@ LABELLED = replace(POLICY, guards=(Guard("success", GuardKind.SUCCESS, margin=0.
 ROWS = [{"x": 1.0}, {"x": 2.0}, {"x": 3.0}]
 LABELS = ("p1", "p2", "p3")
 LATE = "late labels take a promoted version out"
+TAKEN_BACK = "what was taken back leaves staging"
 PASSED = {"verdict": "pass", "reason": "as it should be", "evidence": {}}
 
 Log = Callable[[Sequence[Prediction]], None]
@@ -188,6 +190,13 @@ def tell(story: str, stage: Stage) -> None:
             env, watch = stage.environment("production"), Watch(STREAM)
             tick_on(env, watch, actor="reconciler")
             drive(env, watch, actor="reconciler")
+        case "what was taken back leaves staging":
+            env, later = stage.environment("staging"), stage.environment("production")
+            watch, known = Watch(env.stream(MODEL)), Watch(STREAM)
+            watch.refresh(env), known.refresh(later)
+            demote(env, later, watch, known, "reconciler")
+            tick_on(env, watch, actor="reconciler")
+            drive(env, watch, actor="reconciler")
         case "tell people":
             env = stage.environment("production")
             notifier = stage.faults.port("Notifier", stage.notifier) if stage.faults else stage.notifier
@@ -231,7 +240,7 @@ def begin(story: str, stage: Stage, reconcile: Callable[[], None], crash: Callab
     """Bring the world to the moment before *story*; *crash* lets an instance die, *log* keeps predictions."""
     if story == "deliver the first version":
         return
-    for tale in ("deliver the first version", *(["deliver"] if story == "roll back" else [])):
+    for tale in ("deliver the first version", *(["deliver"] if story in ("roll back", TAKEN_BACK) else [])):
         assert driven(tale, stage, dying(None)).refusal == ""
         reconcile()
     if story.startswith("promote") or story in ("roll back what is under way", LATE):
@@ -242,6 +251,8 @@ def begin(story: str, stage: Stage, reconcile: Callable[[], None], crash: Callab
         reconcile()
         ladder = Watch(STREAM).refresh(stage.environment("production")).releases[-1].rungs
         serve(stage, log, next(iter(ladder)), wrong=True)
+    if story == TAKEN_BACK:
+        assert driven("roll back", stage, dying(None)).refusal == ""
     if story in ("repair what died", "tell people"):
         crash(f"{STREAM}@1")
     if story == "tell people":

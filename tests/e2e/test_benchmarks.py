@@ -11,6 +11,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHORTLY = {
     "cli.py": ["--rounds", "2"],
+    "delivery.py": ["--rounds", "1", "--models", "1"],
     "gateway.py": ["--requests", "200", "--changes", "5"],
     "judge.py": ["--runs", "1"],
     "load.py": ["--models", "3", "--versions", "3", "--releases", "2", "--rounds", "1"],

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import pairwise
 
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import Entry
 from modelcd.environment import Environment
 from modelcd.errors import Busy, ModelcdError
 from modelcd.steps.build import end_scratch
+from modelcd.steps.demote import demote
 from modelcd.steps.tick import tick_on
 from modelcd.steps.watch import Watch
 
@@ -28,7 +30,10 @@ ALIASES_EVERY = 10.0
 
 @dataclass
 class Reconciler:
-    """Ticks the endpoints of *environments*; `say` is told what went wrong, once each time it changes."""
+    """Ticks the endpoints of *environments*; `say` is told what went wrong, once each time it changes.
+
+    The environments are in the order of a promotion: what one of them took back leaves the one before it, too.
+    """
 
     environments: dict[str, Environment]
     say: Callable[[str], None]
@@ -41,15 +46,23 @@ class Reconciler:
     def round(self) -> None:
         """Look at every endpoint once."""
         journal = next(iter(self.environments.values())).journal
-        for stream, head in journal.heads().items():
+        heads = journal.heads()
+        for stream, head in heads.items():
             place = stream.split("/", 1)[0]
             if place == BUILDS:
                 self._guarded(stream, partial(self._left_behind, stream, head.seq))
             elif place in self.environments:
                 watch = self.watches.setdefault(stream, Watch(stream))
                 self._guarded(stream, partial(self._one, self.environments[place], watch, head.seq))
+        for env, later in pairwise(self.environments.values()):
+            for stream in heads:
+                place, _, model = stream.partition("/")
+                known = self.watches.get(later.stream(model))
+                if place == env.name and known is not None:
+                    follow = partial(demote, env, later, self.watches[stream], known, ACTOR)
+                    self._guarded(f"{stream} behind {later.name}", follow)
 
-    def _guarded(self, stream: str, look: Callable[[], None]) -> None:
+    def _guarded(self, stream: str, look: Callable[[], object]) -> None:
         """Call *look*; trouble with one stream is said and keeps no other from being looked after."""
         try:
             look()

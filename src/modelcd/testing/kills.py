@@ -49,13 +49,15 @@ STORIES = (
     "roll back what is under way",
     "repair what died",
     "late labels take a promoted version out",
+    "what was taken back leaves staging",
     "tell people",
     "give labels",
 )
 """What a binding must be able to tell.  In trouble: the champion dies and the gateway refuses once on the way.
 
 To repair is the reconciler's, here as a driver that is killed: a champion is dead and nothing is under way.  So are
-late labels, which say that the champion should not have been promoted.
+late labels, which say that the champion should not have been promoted, and what follows in staging when production
+took a version back.
 """
 
 
