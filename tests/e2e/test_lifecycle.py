@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
+import numpy as np
 import pandas as pd
 import pytest
 from desk import MODEL, Delivered, replace
@@ -134,6 +136,27 @@ def test_a_truth_is_changed_by_who_says_so_and_why(delivered: Delivered, second:
     corrected = delivered.modelcd.told("feedback", MODEL, f"{key}=false", "--correct", "--reason", "a wrong file")
     withdrawn = delivered.modelcd.told("feedback", MODEL, key, "--withdraw", "--reason", "a wrong file")
     assert (corrected["corrected"], withdrawn["withdrawn"]) == (1, 1)
+
+
+def test_clients_that_others_wrote_ask_through_the_gateway(delivered: Delivered, second: dict[str, Any]) -> None:
+    from tritonclient.http import InferenceServerClient, InferInput
+
+    row = json.loads(row_of(delivered))
+    (url,) = (line["url"] for line in delivered.modelcd.control.status(MODEL) if line["environment"] == "production")
+    expected = delivered.modelcd.control.predict(MODEL, row)["scores"]
+    tensors = [InferInput(name, [1], "FP64") for name in row]
+    for tensor, value in zip(tensors, row.values(), strict=True):
+        tensor.set_data_from_numpy(np.array([value], dtype=np.float64))
+    with InferenceServerClient(url.removeprefix("http://")) as client:
+        assert client.is_model_ready(MODEL, str(second["version"]))
+        found = client.infer(MODEL, tensors, request_id="mine", request_compression_algorithm="gzip")
+    csv = pd.DataFrame([row]).to_csv(index=False)
+    invoked = httpx.post(f"{url}/invocations", content=csv, headers={"content-type": "text/csv"})
+
+    assert found.as_numpy("scores").tolist() == pytest.approx(expected)
+    assert found.get_response()["id"] == "mine"
+    assert invoked.json()["predictions"] == pytest.approx(expected)
+    assert httpx.head(f"{url}/readyz").status_code == 200
 
 
 def test_names_that_do_not_exist_are_answered_with_the_nearest(delivered: Delivered, second: dict[str, Any]) -> None:

@@ -240,6 +240,7 @@ def test_what_is_no_score_is_said_to_be_none(answer: Any, chances: bool) -> None
         (Output("vector", 3), [[1.0, 2.0]], "gave lists of 2 numbers, and was built to give lists of 3 numbers"),
         (Output("vector", 3), [1.0], "gave numbers, and was built to give lists of 3 numbers"),
         (Output("string"), [1.0], "gave numbers, and was built to give texts"),
+        (Output("double"), np.array(["a"], dtype=object), "gave texts, and was built to give numbers"),
         (Output("boolean"), [1], "gave numbers, and was built to give truth values"),
     ],
 )

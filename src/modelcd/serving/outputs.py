@@ -17,8 +17,14 @@ from modelcd.domain.scores import wrong_with
 Array = NDArray[Any]
 
 _KINDS = {"f": "double", "i": "long", "u": "long", "b": "boolean", "U": "string", "T": "string"}
-_SAME = {"long": "double"}
-"""A model may give whole numbers for some rows and fractions for others."""
+_LETTERS = {"double": "fiuO", "long": "fiuO", "boolean": "bO", "string": "UTO", "vector": ""}
+"""Types of arrays by what a score is: a model may give whole numbers for some rows and fractions for others.
+
+Of an array of objects each is looked at by itself.
+"""
+
+
+_LISTS = (list, tuple, np.ndarray)
 
 
 class NoScore(Exception):
@@ -35,7 +41,7 @@ def array_of(answer: Any, rows: int, *, chances: bool) -> Array:
         raise NoScore("gave a mapping: give an array with one row a row, and a column for each output")
     try:
         array = np.asarray(answer)
-        if array.dtype == object and array.ndim == 1 and len(array) and isinstance(array[0], list | tuple | np.ndarray):
+        if array.dtype.kind == "O" and array.ndim == 1 and len(array) and isinstance(array[0], _LISTS):
             array = np.array([list(one) for one in array])
     except (ValueError, TypeError) as error:
         raise NoScore("gave lists of different lengths: all rows get as many numbers") from error
@@ -78,10 +84,11 @@ def kept(array: Array, output: Output) -> None:
     if array.ndim == 2:
         if output.length != array.shape[1]:
             raise NoScore(f"gave lists of {array.shape[1]} numbers, and was built to give {said(output)}")
-    elif array.dtype.kind != "O":
-        kind = _KINDS.get(array.dtype.kind, array.dtype.name)
-        if _SAME.get(kind, kind) != _SAME.get(output.kind, output.kind):
-            raise NoScore(f"gave {said(Output(kind))}, and was built to give {said(output)}")
+    elif (letter := array.dtype.kind) not in _LETTERS[output.kind]:
+        given = _KINDS.get(letter) or array.dtype.name  # the name of a type costs more than a small model
+        raise NoScore(f"gave {said(Output(given))}, and was built to give {said(output)}")
+    elif letter == "O" and (given := said(output_of(plain(array)))) != said(output):
+        raise NoScore(f"gave {given}, and was built to give {said(output)}")
 
 
 def said(output: Output) -> str:
