@@ -262,6 +262,7 @@ class Control:
         from modelcd.adapters.children import warm
 
         path = self._project(project)
+        self.tell("describe", "begin", None, 0.0)
         with warm(path):
             # Prefect takes as long to import as the project to be read.
             threading.Thread(target=self._flows, daemon=True).start()

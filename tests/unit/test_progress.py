@@ -20,6 +20,26 @@ def seconds_of(life: Life) -> Callable[[], float]:
     return lambda: life.memory.clock.now().timestamp()
 
 
+class Terminal(StringIO):
+    """A terminal that keeps everything that was ever written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_still_runs_is_said_after_another_step_has_ended() -> None:
+    out = Terminal()
+    progress = Progress(out)
+    for step in ("describe", "tests", "expectations"):
+        progress(step, "begin", None, 0.0)
+    progress("describe", "end", None, 0.1)
+    progress("tests", "end", Finding("tests", Verdict.PASS, "1 passed"), 0.2)
+
+    first, *_, last = (line.strip() for line in out.getvalue().replace("\n", "\r").split("\r\x1b[2K") if line.strip())
+    assert first == "reading the project …"
+    assert last.split() == ["expectations", "…"]
+
+
 def test_a_change_of_shares_is_told_once(tmp_path: Path) -> None:
     life, out = Life(tmp_path, {1: GOOD, 2: GOOD}), StringIO()
     progress = Progress(out)

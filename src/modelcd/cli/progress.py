@@ -16,7 +16,8 @@ from modelcd.domain.telling import counted
 from modelcd.domain.verdict import HOLDS, Finding, Verdict
 
 WIDTH = 100
-QUIET_STEPS = {"describe", "open"}
+QUIET_STEPS = {"describe": "reading the project", "open": "opening the release"}
+"""Steps that leave no line behind, and what is said while they last."""
 LOOK_EVERY = 10.0
 """Seconds between two lines about the same step of a release, where lines stay and the step goes on."""
 
@@ -37,12 +38,14 @@ class Progress:
         self._said = ""
         self._said_at = -LOOK_EVERY
         self._remind_after = REMIND_AFTER
+        self._running: list[str] = []
 
     def __call__(self, step: str, state: str, what: Any, seconds: float) -> None:
         if state == "begin":
-            if step not in QUIET_STEPS:
-                self._moving(f"  {step:<13} …")
-        elif state == "note":
+            self._running += [step] if step not in self._running else []
+        elif state in ("end", "error") and step in self._running:
+            self._running.remove(step)
+        if state == "note":
             self._stay(f"  {step:<13} {what}")
         elif state == "look":
             self._look(step, what)
@@ -51,6 +54,8 @@ class Progress:
                 self._finding(step, what, seconds)
         elif state == "error" and isinstance(what, Exception) and step not in QUIET_STEPS:
             self._stay(f"✗ {step}")  # whoever called the flow tells the error, once
+        if state in ("begin", "end", "error") and self._running:
+            self._moving(f"  {', '.join(QUIET_STEPS.get(name, name) for name in self._running):<13} …")
 
     def starting(self, service: str) -> None:
         """Say that a service is being started."""
