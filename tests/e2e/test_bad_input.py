@@ -40,7 +40,7 @@ def budgets(text: str) -> Change:
 
 
 IMPORTS = (
-    "from features import scaled",
+    "from features import preprocessor",
     "from sklearn.linear_model import LogisticRegression",
     "from sklearn.pipeline import make_pipeline",
 )
@@ -77,26 +77,26 @@ def scaffold(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (
             replace("pipeline.py", "model = Model(", "model = Model(("),
-            "line 26: '(' was never closed",
+            "line 30: '(' was never closed",
             "model = Model((",
         ),
-        (replace("pipeline.py", "train=train", "train=trian"), "line 28: nothing is named 'trian'", "mean 'train'?"),
-        (replace("pipeline.py", "rollout=", "rolout="), "line 26: Model takes no 'rolout'", "mean 'rollout'?"),
+        (replace("pipeline.py", "train=train", "train=trian"), "line 32: nothing is named 'trian'", "mean 'train'?"),
+        (replace("pipeline.py", "rollout=", "rolout="), "line 30: Model takes no 'rolout'", "mean 'rollout'?"),
         (replace("pipeline.py", "Canary, Dataset", "Canry, Dataset"), "modelcd has no 'Canry'", "mean 'Canary'?"),
-        (replace("pipeline.py", "roc_auc", "roc_auk"), "line 26: no metric is named 'roc_auk'", "mean 'roc_auc'?"),
+        (replace("pipeline.py", "roc_auc", "roc_auk"), "line 30: no metric is named 'roc_auk'", "mean 'roc_auc'?"),
         (
             replace("pipeline.py", LADDER, "shares=(5, 50, 25)"),
-            "line 32: rollout shares must rise and stay below 100, got (5, 50, 25)",
+            "line 39: rollout shares must rise and stay below 100, got (5, 50, 25)",
             "help: shares=(5, 25, 50); 100 is added by itself",
         ),
         (
             replace("pipeline.py", LADDER, "shares=(5, 50, 120)"),
-            "line 32: rollout shares must rise and stay below 100, got (5, 50, 120)",
+            "line 39: rollout shares must rise and stay below 100, got (5, 50, 120)",
             "help: shares=(5, 50); 100 is added by itself",
         ),
-        (replace("pipeline.py", LADDER, 'shares="5"'), "line 32: rollout shares are per cents", "shares=(5, 25, 50)"),
-        (budgets('train="1h"'), "line 31: Budgets(train=…): a number is needed, got '1h'", "without quotes"),
-        (replace("pipeline.py", "model = M", "exit(3)\nmodel = M"), "line 26: called exit(3)", "only describes"),
+        (replace("pipeline.py", LADDER, 'shares="5"'), "line 39: rollout shares are per cents", "shares=(5, 25, 50)"),
+        (budgets('train="1h"'), "line 38: Budgets(train=…): a number is needed, got '1h'", "without quotes"),
+        (replace("pipeline.py", "model = M", "exit(3)\nmodel = M"), "line 30: called exit(3)", "only describes"),
         (replace("pipeline.py", '"acceptance/"', '"aceptance/"'), "no acceptance tests in aceptance/", "acceptance/"),
         (lambda project: (project / "features.py").unlink(), "line 3: no module is named 'features'", "features.py"),
     ],
@@ -144,7 +144,7 @@ def test_the_generated_project_goes_to_production(delivered: Delivered) -> None:
         ),
         (rows(lambda r: r.rename(columns={"benign": "bening"})), 2, "the data has no column 'benign' (target)"),
         (training('rows["mean_radios"].mean()'), 2, "train needs a column 'mean_radios', and the data has none"),
-        (rows(lambda r: r.assign(mean_texture="much")), 3, "could not convert string to float: 'much'"),
+        (training('float("much")'), 3, "could not convert string to float: 'much'"),
         (rows(lambda r: r.head(0)), 2, "there are no rows in data/*.csv"),
         (rows(lambda r: r[r.benign]), 2, "training rows have benign = True"),
         (
@@ -228,7 +228,7 @@ ANOTHER = replace("pipeline.py", "max_iter=1000", "max_iter=1001")
     [
         (
             rows(lambda r: r.assign(mean_radius=r.mean_radius.where(r.index > 5))),
-            "expectations: 0 of 1 expectations; expect_column_values_to_not_be_null(mean_radius):"
+            "expectations: 2 of 3 expectations; expect_column_values_to_not_be_null(mean_radius):"
             " mean_radius: 6 of 569 unexpected",
         ),
         (
@@ -236,8 +236,8 @@ ANOTHER = replace("pipeline.py", "max_iter=1000", "max_iter=1001")
                 rows(lambda r: r.assign(mean_radius=r.mean_radius.where(r.index > 1, -7.5))),
                 replace(
                     "pipeline.py",
-                    "[expect.",
-                    '[expect.ExpectColumnValuesToBeBetween(column="mean_radius", min_value=0), expect.',
+                    "return [",
+                    'return [expect.ExpectColumnValuesToBeBetween(column="mean_radius", min_value=0), ',
                 ),
             ),
             "mean_radius: 2 of 569 unexpected, such as -7.5",
@@ -318,7 +318,7 @@ def test_a_full_disk_stops_a_release_before_it_begins(delivered: Delivered) -> N
 def test_a_gate_that_says_no_stops_the_delivery_also_without_git(delivered: Delivered, tmp_path: Path) -> None:
     champion = delivered.modelcd.champion()
     blind = Cli(delivered.modelcd.workspace, {"PATH": str(tmp_path)})
-    strict = replace("pipeline.py", "at_least(0.95)", "at_least(1.0)")
+    strict = replace("pipeline.py", "at_least(0.9)", "at_least(1.0)")
     another = replace("pipeline.py", "max_iter=1000", "max_iter=1002")
 
     ended = blind("deliver", cwd=delivered.copy(tmp_path / "project", both(plain, another, strict)))

@@ -196,7 +196,7 @@ def _fits(first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> No
         if lacking:
             raise ProjectError(f"{name} has no column {lacking[0]!r}, the other files have", help="all have one shape")
     for column in one:
-        was, now = _rough_kind(one[column]), _rough_kind(other[column])
+        was, now = rough_kind(one[column]), rough_kind(other[column])
         if was != now and "nothing" not in (was, now):
             raise ProjectError(
                 f"column {column!r} holds {was} in {first}, {now} in {second}",
@@ -204,7 +204,8 @@ def _fits(first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> No
             )
 
 
-def _rough_kind(values: pd.Series) -> str:
+def rough_kind(values: pd.Series) -> str:
+    """Say in a word or two what a column holds."""
     if values.isna().all():
         return "nothing"
     if pd.api.types.is_bool_dtype(values):

@@ -4,6 +4,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 URL = os.environ.get("MODELCD_URL", "")
 
@@ -14,6 +15,14 @@ def ask(body):
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
+
+
+def test_a_row_is_scored():
+    row = json.loads((Path(__file__).parents[1] / "row.json").read_text(encoding="utf-8"))
+
+    (score,) = ask({"rows": [row]})["scores"]
+
+    assert SCORE_FITS
 
 
 def test_a_row_without_columns_is_refused_with_a_reason():

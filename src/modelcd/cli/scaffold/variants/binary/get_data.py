@@ -1,7 +1,4 @@
-"""Write the data that this project begins with: scikit-learn's breast cancer measurements.  Replace them by yours.
-
-`row.json` is one of them as it is sent to the model.
-"""
+"""Write the data that this project begins with: scikit-learn's breast cancer measurements.  Replace them by yours."""
 
 from pathlib import Path
 
@@ -13,4 +10,3 @@ if __name__ == "__main__":
     folder = Path(__file__).parent / "data"
     folder.mkdir(exist_ok=True)
     rows.sample(frac=1.0, random_state=7).to_csv(folder / "measurements.csv", index=False)
-    rows.drop(columns=["benign"]).head(1).to_json(folder.parent / "row.json", orient="records", lines=True)

@@ -1,0 +1,291 @@
+"""What a table asks for: the kind of model, and what each column is good for.
+
+`modelcd init --data` looks at the rows once, before it writes anything, and answers in words what no model can learn.
+The trade-off: where the rows can be meant in two ways it takes the likelier one and says so, and what it decided stands
+in the generated project as code that can be read and changed.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from modelcd.domain.gates import FEWEST, FEWEST_OF_A_CLASS
+from modelcd.domain.metrics import POSITIVE
+from modelcd.domain.telling import counted
+from modelcd.errors import UnknownName, UsageError
+from modelcd.project.data import rough_kind
+
+
+class Kind(StrEnum):
+    """What a model predicts, and from what."""
+
+    BINARY = "binary"
+    """One of two classes, from columns."""
+    MULTICLASS = "multiclass"
+    """One of several classes, from columns."""
+    REGRESSION = "regression"
+    """A number, from columns."""
+    TEXT = "text"
+    """One of two or more classes, from a text."""
+
+
+MOST_CLASSES = 50
+WHOLE_CLASSES = 20
+"""Up to so many different whole numbers are classes, if each is there ten times on average."""
+
+MOST_WORDS = 100
+"""A column with more different words than this is left out: most of them were seen once."""
+
+PROSE = 4.0
+"""Words in a text on average, from which on a column is prose."""
+
+NEW = 0.001
+"""The chance at which rows in any order would look sorted by the target."""
+
+
+@dataclass
+class Task:
+    """What was found: the target and its classes (none for numbers), and the columns.
+
+    `positive` is the value that is made true, where the target is not true and false, or 0 and 1, already.  `left_out`
+    says of columns why they are no inputs.  `shuffled`: the rows are sorted, so that the last are unlike the others.
+    """
+
+    kind: Kind
+    target: str
+    classes: list[Any] = field(default_factory=list)
+    positive: Any = None
+    whole: bool = False
+    missing: int = 0
+    inputs: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    time: str | None = None
+    key: str | None = None
+    shuffled: bool = False
+    holdout: float = 0.25
+
+    @property
+    def binary(self) -> bool:
+        """Say whether there are two classes."""
+        return len(self.classes) == 2
+
+    def prepared(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return *rows* as the generated `prepare` makes them, in order of time."""
+        rows = rows.dropna(subset=[self.target])
+        if self.shuffled:
+            rows = rows.sample(frac=1.0, random_state=7)
+        if self.time is not None:
+            rows = rows.sort_values(self.time, key=pd.to_datetime, kind="stable")
+        if self.positive is not None:
+            return rows.assign(**{self.target: rows[self.target] == self.positive})
+        return rows.assign(**{self.target: rows[self.target].astype(int)}) if self.whole else rows
+
+
+def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None) -> Task:
+    """Return what *rows* ask for when *target* is to be predicted; raises `UsageError` for what cannot be learned."""
+    if target not in rows.columns:
+        raise UnknownName("column", target, map(str, rows.columns))
+    values = rows[target].dropna()
+    _enough(rows, values, target)
+    task = Task(_kind(values, target), target, missing=len(rows) - len(values))
+    if task.kind is not Kind.REGRESSION:
+        task.classes = sorted(values.unique().tolist(), key=lambda value: (str(type(value)), value))
+        task.positive = _positive(task.classes) if task.binary else None
+        whole = pd.api.types.is_float_dtype(values) and not task.binary
+        task.whole = whole
+        task.classes = [int(value) for value in task.classes] if whole else task.classes
+    _sort_columns(task, rows)
+    task.kind = _as_asked(task, rows, asked)
+    task.shuffled = task.time is None and _sorted_by_target(task, values)
+    task.holdout = _holdout(task, values)
+    return task
+
+
+# -- the target --------------------------------------------------------------------------------------------------------
+
+
+def _enough(rows: pd.DataFrame, values: pd.Series, target: str) -> None:
+    if values.empty:
+        raise UsageError(f"none of {counted(len(rows), 'row')} has a {target!r}", help="another column? --target NAME")
+    if len(values) < 2 * FEWEST:
+        raise UsageError(
+            f"{counted(len(values), 'row')} with a {target!r} are too few: {FEWEST} are held out at least, and as many"
+            " are needed to learn from",
+            help="bring more; a few hundred show differences of some per cent",
+        )
+    if values.nunique() == 1:
+        raise UsageError(
+            f"all {len(values):,} rows have {target} = {values.iloc[0]}, so there is nothing to learn",
+            help="bring rows of both kinds, or name another column: --target NAME",
+        )
+
+
+def _kind(values: pd.Series, target: str) -> Kind:
+    different, numeric = values.nunique(), pd.api.types.is_numeric_dtype(values)
+    if different == 2:
+        return Kind.BINARY
+    if rough_kind(values) == "times":
+        raise UsageError(f"{target!r} holds times", help="predict a number or a class: --target NAME")
+    if not numeric:
+        if different > MOST_CLASSES or different > len(values) / 5:
+            raise UsageError(
+                f"{target!r} has {different:,} different values in {counted(len(values), 'row')}: that is a name or an"
+                " id, no class",
+                help="name the column to predict: --target NAME",
+            )
+        return Kind.MULTICLASS
+    whole = bool((values % 1 == 0).all())
+    if whole and different == len(values) and values.max() - values.min() == len(values) - 1:
+        raise UsageError(
+            f"{target!r} numbers the rows, a different value in each of them: that is an id",
+            help="name the column to predict: --target NAME",
+        )
+    return Kind.MULTICLASS if whole and different <= min(WHOLE_CLASSES, len(values) / 10) else Kind.REGRESSION
+
+
+def _positive(classes: list[Any]) -> Any:
+    """Return the value that is made true; None where JSON's true and false, or 0 and 1, are there already."""
+    if set(classes) == {0, 1}:
+        return None
+    words = [value for value in classes if isinstance(value, str) and value.lower() in POSITIVE]
+    return words[0] if len(words) == 1 else classes[1]
+
+
+def _as_asked(task: Task, rows: pd.DataFrame, asked: Kind | None) -> Kind:
+    """Return the kind that was *asked* for, or that fits; raises `UsageError` where the two contradict."""
+    found = f"{task.target!r} has {len(task.classes)} classes" if task.classes else f"{task.target!r} holds numbers"
+    prose = [name for name in task.left_out if task.left_out[name] == "a text"]
+    if asked is Kind.REGRESSION and task.classes:
+        if not pd.api.types.is_numeric_dtype(rows[task.target]) or pd.api.types.is_bool_dtype(rows[task.target]):
+            raise UsageError(f"a regression predicts numbers, and {found}", help=f"--kind {task.kind}")
+        task.classes, task.positive, task.whole = [], None, False
+    elif asked in (Kind.BINARY, Kind.MULTICLASS) and task.kind is not asked:
+        raise UsageError(f"{found}, so it is no {asked} target", help=f"--kind {task.kind}")
+    elif asked is Kind.TEXT and not (task.classes and prose):
+        why = found if not task.classes else "no column holds texts of several words"
+        raise UsageError(f"a text classification reads a text and predicts a class: {why}", help=f"--kind {task.kind}")
+    if task.classes and prose and asked in (None, Kind.TEXT):
+        longest = max(prose, key=lambda name: rows[name].str.len().mean())
+        unread = {name: "not the text" for name in task.inputs}
+        task.left_out = {name: why for name, why in {**task.left_out, **unread}.items() if name != longest}
+        task.inputs = [longest]
+        return Kind.TEXT
+    if not task.inputs:
+        raise UsageError("no column is left to learn from", help=_reasons(task.left_out))
+    return asked or task.kind
+
+
+def _sorted_by_target(task: Task, values: pd.Series) -> bool:
+    """Say whether the last quarter of the rows is so unlike the others that it can be no holdout for them."""
+    from scipy.stats import chi2_contingency, ks_2samp
+
+    cut = round(0.75 * len(values))
+    if not task.classes:
+        return bool(ks_2samp(values.iloc[:cut], values.iloc[cut:]).pvalue < NEW)
+    late = [k >= cut for k in range(len(values))]
+    return bool(chi2_contingency(pd.crosstab(values.to_numpy(), late)).pvalue < NEW)
+
+
+def _holdout(task: Task, values: pd.Series) -> float:
+    """Return the share to hold out: a quarter, more where a quarter could show nothing."""
+    share = max(0.25, min(0.5, 100 / len(values)))
+    if not task.binary:
+        return round(share, 2)
+    rarer, rows = values.value_counts().idxmin(), int(values.value_counts().min())
+    needed = 1.2 * FEWEST_OF_A_CLASS  # how many fall into the holdout is a matter of luck
+    if rows < 2 * needed:
+        raise UsageError(
+            f"only {counted(rows, 'row')} have {task.target} = {rarer}: the holdout needs {FEWEST_OF_A_CLASS},"
+            " and training as many",
+            help="bring more of them",
+        )
+    return round(min(0.5, max(share, needed / rows)), 2)
+
+
+# -- the columns -------------------------------------------------------------------------------------------------------
+
+
+def _sort_columns(task: Task, rows: pd.DataFrame) -> None:
+    """Say of each column what it is good for."""
+    times = [name for name in rows.columns if name != task.target and _is_time(rows[name])]
+    task.time = next((name for name in times if re.search("date|time|zeit|datum", name, re.IGNORECASE)), None)
+    task.time = task.time or next(iter(times), None)
+    for name in (str(name) for name in rows.columns if name not in (task.target, task.time)):
+        why = "another time" if name in times else _useless(name, rows[name])
+        if why == "an id" and task.key is None:
+            task.key = name
+        elif why:
+            task.left_out[name] = why
+        else:
+            task.inputs.append(name)
+
+
+def _useless(name: str, values: pd.Series) -> str:
+    present = values.dropna()
+    try:
+        different = present.nunique()
+    except TypeError:
+        return "lists or mappings"
+    if different < 2:
+        return "empty" if present.empty else "always the same"
+    unique = different == len(values)
+    if pd.api.types.is_numeric_dtype(values):
+        if values.isin([float("inf"), float("-inf")]).any():
+            raise UsageError(
+                f"column {name!r} holds infinity, which JSON does not have", help="leave those cells empty"
+            )
+        counts = unique and pd.api.types.is_integer_dtype(values)
+        named = re.search(r"(^|[^a-z])(id|key|uuid|nr|no|index|unnamed: 0)$", name, re.IGNORECASE)
+        return "an id" if counts and (named or present.max() - present.min() == len(values) - 1) else ""
+    if present.map(lambda value: isinstance(value, str)).all():
+        if present.str.split().str.len().mean() >= PROSE and different > len(present) / 10:
+            return "a text"
+        if unique:
+            return "an id"
+        return "too many different words" if different > min(MOST_WORDS, len(present) / 3) else ""
+    return "" if pd.api.types.infer_dtype(present) == "boolean" else "values of several kinds"
+
+
+def _is_time(values: pd.Series) -> bool:
+    if values.isna().any() or len(values) == 0:
+        return False
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return True
+    if not values.map(lambda value: isinstance(value, str) and bool(re.match(r"\d+[-/.:]\d+[-/.:]\d", value))).all():
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it guesses the format, which is tried by reading all of them
+        try:
+            return bool(pd.to_datetime(values).notna().all())
+        except (ValueError, TypeError):
+            return False
+
+
+def _reasons(left_out: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in left_out.items())
+
+
+def notes(task: Task, rows: int) -> list[str]:
+    """Say what was decided where it is not obvious."""
+    told = []
+    if task.missing:
+        told.append(f"{task.missing:,} of {counted(rows, 'row')} have no {task.target!r}; prepare drops them")
+    if task.positive is not None:
+        told.append(f"positive is {task.target} = {task.positive!r}; labels and the target are then true and false")
+    if task.whole or (task.classes and not task.binary and all(isinstance(value, int) for value in task.classes)):
+        told.append(f"{task.target} has {len(task.classes)} whole numbers, taken as classes; else: --kind regression")
+    if task.time is not None:
+        told.append(f"the newest rows by {task.time!r} are held out")
+    if task.shuffled:
+        told.append(f"the rows come sorted by {task.target!r}; prepare shuffles them")
+    if task.key is not None:
+        told.append(f"{task.key!r} names the rows, and is no input")
+    if task.left_out:
+        told.append(f"no inputs are {_reasons(task.left_out)}")
+    return told

@@ -1,0 +1,147 @@
+"""What `modelcd init` writes goes through a project's commands as generated, for each kind and for other data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits, load_iris
+
+from modelcd.adapters.children import ChildProject
+from modelcd.artifact import read_manifest
+from modelcd.project.rows import plain_rows
+from modelcd.project.training import scores_of
+from modelcd.serving.inputs import Inputs
+
+BUDGET = 120.0
+
+
+def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modelcd.cli", "init", "made", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def churn(folder: Path) -> tuple[str, ...]:
+    """Write customers with a date, Unicode columns, missing categories and numbers, and a target of yes and no."""
+    random = np.random.default_rng(3)
+    age = random.integers(18, 90, 600).astype(float)
+    stadt = random.choice(["Köln", "Zürich", "São Paulo"], 600)
+    left = random.random(600) < 1 / (1 + np.exp((age - 50) / 8))
+    rows = pd.DataFrame(
+        {
+            "kunde_id": range(9000, 9600),
+            "datum": pd.date_range("2025-01-01", periods=600, freq="7h").strftime("%Y-%m-%d %H:%M"),
+            "größe": np.where(random.random(600) < 0.1, np.nan, random.normal(170, 10, 600)),
+            "age": age,
+            "stadt": np.where(random.random(600) < 0.1, None, stadt),
+            "member": random.random(600) < 0.5,
+            "leer": None,
+            "gekündigt": np.where(left, "yes", "no"),
+        }
+    )
+    rows.to_csv(folder / "kunden.csv", index=False)
+    return ("--data", "kunden.csv", "--target", "gekündigt")
+
+
+def iris(folder: Path) -> tuple[str, ...]:
+    """Write scikit-learn's iris as everybody has them: words as classes, sorted by them."""
+    found = load_iris(as_frame=True)
+    found.data.assign(species=found.target_names[found.target]).to_csv(folder / "iris data.csv", index=False)
+    return ("--data", "iris data.csv", "--target", "species")
+
+
+def digits(folder: Path) -> tuple[str, ...]:
+    """Write scikit-learn's digits as parquet, with some truths missing."""
+    found = load_digits(as_frame=True)
+    found.data.assign(digit=found.target.where(found.target.index % 50 != 0)).to_parquet(folder / "digits.parquet")
+    return ("--data", "digits.parquet", "--target", "digit")
+
+
+def kind(name: str) -> Callable[[Path], tuple[str, ...]]:
+    return lambda folder: ("--kind", name)
+
+
+def through(project: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Take *project* through its commands; return what gates and guards find of the scores that are served."""
+    child = ChildProject(project)
+    prepared = child.call("prepare", {"out": str(folder / "rows")}, budget=BUDGET).value
+    assert child.call("expect", {"data": prepared["data"]}, budget=BUDGET).value["verdict"] == "pass"
+    assert child.call("tests", {}, budget=BUDGET).value["verdict"] == "pass"
+    built = child.call("train", {"data": prepared["data"], "out": str(folder / "built")}, budget=BUDGET).value
+    manifest = read_manifest(folder / "built")
+    monkeypatch.syspath_prepend(str(folder / "built" / "code"))
+    holdout = pd.read_parquet(folder / "rows" / "holdout.parquet")
+    inputs = Inputs(manifest.inputs).of_rows(plain_rows(holdout[built["inputs"]]))
+    scores = scores_of(joblib.load(folder / "built" / manifest.file), manifest.method, inputs, project).tolist()
+    assert len(Inputs(manifest.inputs).of_rows([json.loads((project / "row.json").read_text())])) == 1
+    (folder / "scores.json").write_text(json.dumps({"challenger": scores}))
+    told = child.call("gates", {"data": prepared["data"], "scores": str(folder / "scores.json")}, budget=BUDGET).value
+    return list(told["findings"])
+
+
+@pytest.mark.parametrize(
+    ("given", "metrics"),
+    [
+        pytest.param(kind("binary"), ["roc_auc", "roc_auc"], id="binary"),
+        pytest.param(kind("multiclass"), ["accuracy", "accuracy"], id="multiclass"),
+        pytest.param(kind("regression"), ["r2", "mean_absolute_error"], id="regression"),
+        pytest.param(kind("text"), ["accuracy", "accuracy"], id="text"),
+        pytest.param(churn, ["roc_auc", "roc_auc"], id="dates, Unicode, gaps, yes and no"),
+        pytest.param(iris, ["accuracy", "accuracy"], id="sorted by its classes"),
+        pytest.param(digits, ["accuracy", "accuracy"], id="whole numbers as classes, some missing"),
+    ],
+)
+def test_a_generated_project_keeps_its_own_gates_and_guards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Callable[[Path], tuple[str, ...]], metrics: list[str]
+) -> None:
+    made = init(tmp_path, *given(tmp_path))
+    assert made.returncode == 0, made.stderr
+
+    findings = through(tmp_path / "made", tmp_path, monkeypatch)
+
+    assert [found["name"].split()[0] for found in findings] == [*metrics, "success"]
+    assert [found["verdict"] for found in findings] == ["pass"] * 3, [found["reason"] for found in findings]
+
+
+def test_what_was_decided_about_ones_own_data_is_said(tmp_path: Path) -> None:
+    made = init(tmp_path, *churn(tmp_path))
+
+    for said in (
+        "binary: 'gekündigt' from 'größe', 'age', 'stadt', 'member'",
+        "positive is gekündigt = 'yes'; labels and the target are then true and false",
+        "the newest rows by 'datum' are held out",
+        "'kunde_id' names the rows, and is no input",
+        "no inputs are leer: empty",
+    ):
+        assert said in made.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "help"),
+    [
+        (("--data", "rows.csv"), "which column is to be predicted?", "--data rows.csv --target COLUMN"),
+        (("--data", "rows.csv", "--target", "z"), "no column is named 'z'", "known: x, y"),
+        (("--data", "none.csv", "--target", "y"), "there is no file none.csv", "one file"),
+        (("--data", "rows.txt", "--target", "y"), "rows.txt is neither a CSV nor a parquet file", "rows.csv"),
+        (("--target", "y"), "--target names a column of --data", "--data rows.csv"),
+        (("--data", "rows.csv", "--target", "y"), "all 100 rows have y = 1, so there is nothing to learn", "--target"),
+    ],
+)
+def test_what_cannot_be_made_a_project_is_said_and_nothing_is_written(
+    tmp_path: Path, arguments: tuple[str, ...], says: str, help: str
+) -> None:
+    pd.DataFrame({"x": range(100), "y": 1}).to_csv(tmp_path / "rows.csv", index=False)
+
+    made = init(tmp_path, *arguments)
+
+    assert made.returncode == 2
+    assert says in made.stderr and help in made.stderr
+    assert not (tmp_path / "made").exists()

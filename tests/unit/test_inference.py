@@ -1,0 +1,144 @@
+"""What a table asks for: found in its rows, and answered in words where nothing can be learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelcd.cli.inference import Kind, notes, task_of
+from modelcd.errors import UsageError
+
+ROWS = 400
+RANDOM = np.random.default_rng(5)
+NUMBER = RANDOM.normal(size=ROWS)
+
+
+def table(target: Any, **columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"größe": NUMBER, **columns, "y": target})
+
+
+def of(*values: Any) -> list[Any]:
+    """Return the values in any order, each about as often."""
+    return [values[place] for place in RANDOM.integers(len(values), size=ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "positive"),
+    [
+        (of(True, False), Kind.BINARY, None),
+        (of(0, 1), Kind.BINARY, None),
+        (of("no", "yes"), Kind.BINARY, "yes"),
+        (of("Yes", "maybe not"), Kind.BINARY, "Yes"),
+        (of("benign", "malignant"), Kind.BINARY, "malignant"),
+        (of(1, 2), Kind.BINARY, 2),
+        (of("setosa", "versicolor", "virginica"), Kind.MULTICLASS, None),
+        (of(*range(10)), Kind.MULTICLASS, None),
+        (NUMBER * 3, Kind.REGRESSION, None),
+        (RANDOM.integers(18, 90, ROWS), Kind.REGRESSION, None),
+    ],
+)
+def test_the_kind_is_found_in_the_target(target: Any, kind: Kind, positive: Any) -> None:
+    task = task_of(table(target), "y")
+
+    assert (task.kind, task.positive, task.inputs) == (kind, positive, ["größe"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "target", "asked", "says", "help"),
+    [
+        (table(of(0, 1)), "z", None, "no column is named 'z'", "größe"),
+        (table(["same"] * ROWS), "y", None, "all 400 rows have y = same, so there is nothing to learn", "--target"),
+        (table([None] * ROWS), "y", None, "none of 400 rows has a 'y'", "--target"),
+        (table(of(0, 1)).head(50), "y", None, "50 rows with a 'y' are too few: 30 are held out at least", "bring more"),
+        (table([f"customer {k}" for k in range(ROWS)]), "y", None, "has 400 different values in 400 rows", "--target"),
+        (table(range(ROWS)), "y", None, "'y' numbers the rows, a different value in each of them: that is an id", "--"),
+        (table(pd.date_range("2026-01-01", periods=ROWS)), "y", None, "'y' holds times", "predict a number"),
+        (table([k < 20 for k in range(ROWS)]), "y", None, "only 20 rows have y = True: the holdout needs 20", "more"),
+        (table(of("a", "b")), "y", Kind.REGRESSION, "a regression predicts numbers, and 'y' has 2 classes", "binary"),
+        (table(of("a", "b", "c")), "y", Kind.BINARY, "'y' has 3 classes, so it is no binary target", "--kind multic"),
+        (table(of(0, 1)), "y", Kind.MULTICLASS, "'y' has 2 classes, so it is no multiclass target", "--kind binary"),
+        (table(NUMBER), "y", Kind.MULTICLASS, "'y' holds numbers, so it is no multiclass target", "--kind regression"),
+        (table(of(0, 1)), "y", Kind.TEXT, "no column holds texts of several words", "--kind binary"),
+        (table(NUMBER, text=of("a b c d e")), "y", Kind.TEXT, "a text classification reads a text and predicts a", ""),
+        (table(of(0, 1)).assign(größe=np.inf * NUMBER), "y", None, "column 'größe' holds infinity", "empty"),
+        (table(of(0, 1)).assign(größe=1.0), "y", None, "no column is left to learn from", "größe: always the same"),
+    ],
+)
+def test_what_cannot_be_learned_is_said_with_what_to_do(
+    rows: pd.DataFrame, target: str, asked: Kind | None, says: str, help: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        task_of(rows, target, asked)
+
+    assert says in refused.value.message
+    assert help in refused.value.help
+
+
+def test_each_column_is_sorted_by_what_it_is_good_for() -> None:
+    prose = [f"the number {k} was seen on some day" for k in range(ROWS)]
+    rows = table(
+        NUMBER + RANDOM.normal(size=ROWS),
+        id=range(1000, 1000 + ROWS),
+        datum=pd.date_range("2026-01-01", periods=ROWS).strftime("%Y-%m-%d"),
+        other=pd.date_range("2025-01-01", periods=ROWS),
+        ort=of("Köln", None, "Zürich"),
+        member=of(True, False),
+        perhaps=of(True, None),
+        nothing=[None] * ROWS,
+        name=[f"n{k}" for k in range(ROWS)],
+        code=of(*(f"c{k}" for k in range(200))),
+        notes=prose,
+        tags=[["a"]] * ROWS,
+    )
+
+    task = task_of(rows, "y")
+
+    assert task.inputs == ["größe", "ort", "member"]
+    assert (task.time, task.key) == ("datum", "id")
+    assert task.left_out == {
+        "other": "another time",
+        "perhaps": "always the same",
+        "nothing": "empty",
+        "name": "an id",
+        "code": "too many different words",
+        "notes": "a text",
+        "tags": "lists or mappings",
+    }
+
+
+def test_a_class_beside_a_text_asks_for_text_classification() -> None:
+    said = of("what a fine and good day", "what a dull and bad day")
+    rows = table(of("a", "b"), review=[f"{text} it was, number {k}" for k, text in enumerate(said)])
+
+    assert (task_of(rows, "y").kind, task_of(rows, "y").inputs) == (Kind.TEXT, ["review"])
+    assert (task_of(rows, "y", Kind.BINARY).kind, task_of(rows, "y", Kind.BINARY).inputs) == (Kind.BINARY, ["größe"])
+
+
+def test_rows_that_come_sorted_by_the_target_are_shuffled() -> None:
+    by_class = task_of(table(["a"] * 200 + ["b"] * 100 + ["c"] * 100), "y")
+    by_number = task_of(table(np.sort(NUMBER)), "y")
+
+    assert (by_class.shuffled, by_number.shuffled) == (True, True)
+    assert not task_of(table(of("a", "b", "c")), "y").shuffled
+
+
+def test_missing_truths_are_dropped_and_whole_numbers_stay_whole() -> None:
+    task = task_of(table([None, *of(1, 2, 3)[1:]]), "y")
+
+    assert (task.missing, task.whole, task.classes) == (1, True, [1, 2, 3])
+    assert "1 of 400 rows have no 'y'; prepare drops them" in notes(task, ROWS)
+
+
+def test_numbers_that_could_be_classes_are_asked_to_be_a_regression() -> None:
+    rows = table(of(1, 2, 3, 4, 5))
+
+    assert "else: --kind regression" in " ".join(notes(task_of(rows, "y"), ROWS))
+    assert task_of(rows, "y", Kind.REGRESSION).classes == []
+
+
+def test_a_rare_class_gets_a_larger_holdout() -> None:
+    assert task_of(table([k % 8 == 0 for k in range(ROWS)]), "y").holdout == 0.48
+    assert task_of(table(of(True, False)), "y").holdout == 0.25
