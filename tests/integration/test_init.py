@@ -119,7 +119,7 @@ def test_what_was_decided_about_ones_own_data_is_said(tmp_path: Path) -> None:
         "positive is gekündigt = 'yes'; labels and the target are then true and false",
         "the newest rows by 'datum' are held out",
         "'kunde_id' names the rows, and is no input",
-        "no inputs are leer: empty",
+        "left out: leer (empty)",
     ):
         assert said in made.stdout
 

@@ -64,7 +64,7 @@ def test_the_kind_is_found_in_the_target(target: Any, kind: Kind, positive: Any)
         (table(of(0, 1)), "y", Kind.TEXT, "no column holds texts of several words", "--kind binary"),
         (table(NUMBER, text=of("a b c d e")), "y", Kind.TEXT, "a text classification reads a text and predicts a", ""),
         (table(of(0, 1)).assign(größe=np.inf * NUMBER), "y", None, "column 'größe' holds infinity", "empty"),
-        (table(of(0, 1)).assign(größe=1.0), "y", None, "no column is left to learn from", "größe: always the same"),
+        (table(of(0, 1)).assign(größe=1.0), "y", None, "no column is left to learn from", "größe (always the same)"),
     ],
 )
 def test_what_cannot_be_learned_is_said_with_what_to_do(
@@ -130,6 +130,24 @@ def test_missing_truths_are_dropped_and_whole_numbers_stay_whole() -> None:
 
     assert (task.missing, task.whole, task.classes) == (1, True, [1, 2, 3])
     assert "1 of 400 rows have no 'y'; prepare drops them" in notes(task, ROWS)
+
+
+def test_rows_without_a_text_are_dropped_where_the_text_is_read() -> None:
+    said = [f"what a day it was, number {k}" if k % 10 else None for k in range(ROWS)]
+
+    task = task_of(table(of("a", "b"), review=said), "y")
+
+    assert (task.kind, task.missing) == (Kind.TEXT, 40)
+    assert "40 of 400 rows have no 'y' or no 'review'; prepare drops them" in notes(task, ROWS)
+
+
+def test_dates_that_can_be_read_in_two_ways_are_left_out() -> None:
+    days = pd.date_range("2026-01-01", periods=ROWS).strftime("%d.%m.%Y")
+
+    task = task_of(table(of("a", "b"), day=days), "y")
+
+    assert task.time is None
+    assert task.left_out["day"].startswith("a time that can be read in two ways")
 
 
 def test_numbers_that_could_be_classes_are_asked_to_be_a_regression() -> None:

@@ -45,6 +45,8 @@ MOST_WORDS = 100
 PROSE = 4.0
 """Words in a text on average, from which on a column is prose."""
 
+DATE = r"\d+[-/.]\d+[-/.]\d"
+
 NEW = 0.001
 """The chance at which rows in any order would look sorted by the target."""
 
@@ -71,13 +73,18 @@ class Task:
     holdout: float = 0.25
 
     @property
+    def required(self) -> list[str]:
+        """The columns without which a row is dropped: the target, and a text."""
+        return [self.target, *(self.inputs if self.kind is Kind.TEXT else [])]
+
+    @property
     def binary(self) -> bool:
         """Say whether there are two classes."""
         return len(self.classes) == 2
 
     def prepared(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return *rows* as the generated `prepare` makes them, in order of time."""
-        rows = rows.dropna(subset=[self.target])
+        rows = rows.dropna(subset=self.required)
         if self.shuffled:
             rows = rows.sample(frac=1.0, random_state=7)
         if self.time is not None:
@@ -93,7 +100,7 @@ def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None) -> Task:
         raise UnknownName("column", target, map(str, rows.columns))
     values = rows[target].dropna()
     _enough(rows, values, target)
-    task = Task(_kind(values, target), target, missing=len(rows) - len(values))
+    task = Task(_kind(values, target), target)
     if task.kind is not Kind.REGRESSION:
         task.classes = sorted(values.unique().tolist(), key=lambda value: (str(type(value)), value))
         task.positive = _positive(task.classes) if task.binary else None
@@ -102,6 +109,8 @@ def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None) -> Task:
         task.classes = [int(value) for value in task.classes] if whole else task.classes
     _sort_columns(task, rows)
     task.kind = _as_asked(task, rows, asked)
+    values = rows.dropna(subset=task.required)[target]
+    task.missing = len(rows) - len(values)
     task.shuffled = task.time is None and _sorted_by_target(task, values)
     task.holdout = _holdout(task, values)
     return task
@@ -246,6 +255,8 @@ def _useless(name: str, values: pd.Series) -> str:
     if present.map(lambda value: isinstance(value, str)).all():
         if present.str.split().str.len().mean() >= PROSE and different > len(present) / 10:
             return "a text"
+        if present.str.match(DATE).all():
+            return "a time that can be read in two ways: write 2026-01-31T12:00"
         if unique:
             return "an id"
         return "too many different words" if different > min(MOST_WORDS, len(present) / 3) else ""
@@ -257,7 +268,7 @@ def _is_time(values: pd.Series) -> bool:
         return False
     if pd.api.types.is_datetime64_any_dtype(values):
         return True
-    if not values.map(lambda value: isinstance(value, str) and bool(re.match(r"\d+[-/.:]\d+[-/.:]\d", value))).all():
+    if not values.map(lambda value: isinstance(value, str) and bool(re.match(DATE, value))).all():
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it guesses the format, which is tried by reading all of them
@@ -268,14 +279,15 @@ def _is_time(values: pd.Series) -> bool:
 
 
 def _reasons(left_out: dict[str, str]) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in left_out.items())
+    return ", ".join(f"{name} ({why})" for name, why in left_out.items())
 
 
 def notes(task: Task, rows: int) -> list[str]:
     """Say what was decided where it is not obvious."""
     told = []
     if task.missing:
-        told.append(f"{task.missing:,} of {counted(rows, 'row')} have no {task.target!r}; prepare drops them")
+        lacking = " or no ".join(map(repr, task.required))
+        told.append(f"{task.missing:,} of {counted(rows, 'row')} have no {lacking}; prepare drops them")
     if task.positive is not None:
         told.append(f"positive is {task.target} = {task.positive!r}; labels and the target are then true and false")
     if task.whole or (task.classes and not task.binary and all(isinstance(value, int) for value in task.classes)):
@@ -287,5 +299,5 @@ def notes(task: Task, rows: int) -> list[str]:
     if task.key is not None:
         told.append(f"{task.key!r} names the rows, and is no input")
     if task.left_out:
-        told.append(f"no inputs are {_reasons(task.left_out)}")
+        told.append(f"left out: {_reasons(task.left_out)}")
     return told

@@ -26,6 +26,7 @@ from modelcd.cli.project import copy_project
 from modelcd.domain.gates import Holdout, check
 from modelcd.domain.metrics import METRICS
 from modelcd.domain.policy import Gate
+from modelcd.errors import UsageError
 from modelcd.project.rows import plain_rows, spread
 
 SCAFFOLD = Path(__file__).with_name("scaffold")
@@ -82,6 +83,8 @@ def look(file: Path, target: str, kind: Kind | None) -> tuple[pd.DataFrame, Task
     from modelcd.project.declare import Dataset
 
     rows, _ = read(file.resolve().parent, Dataset(glob.escape(file.name), target=target))
+    if len(rows.columns) == 1 and (mark := next((mark for mark in ";\t|" if mark in rows.columns[0]), "")):
+        raise UsageError(f"the columns of {file.name} are separated by {mark!r}", help="write it with commas")
     return rows, task_of(rows, target, kind)
 
 
@@ -114,7 +117,7 @@ def _prepare(task: Task) -> dict[str, str]:
     target = _quoted(task.target)
     lines = []
     if task.missing:
-        lines.append(f"rows = rows.dropna(subset=[{target}])")
+        lines.append(f"rows = rows.dropna(subset={_listed(task.required)})")
     if task.shuffled:
         lines.append("rows = rows.sample(frac=1.0, random_state=7)  # they come sorted, and the last ones are held out")
     if task.positive is not None:
