@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from desk import Delivered, replace
+from desk import Delivered, both, replace
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -34,7 +34,8 @@ def test_a_regression_goes_to_production_as_generated(delivered: Delivered, diab
 
 def test_a_guard_that_is_true_at_any_score_stops_the_delivery_by_name(delivered: Delivered, diabetes: Path) -> None:
     line = next(line for line in (diabetes / "pipeline.py").read_text().splitlines() if "abs(score" in line)
-    replace("pipeline.py", line, "    return (score >= 0.5) == bool(label)")(diabetes)
+    wrong = replace("pipeline.py", line, "    return (score >= 0.5) == bool(label)")
+    both(wrong, replace("pipeline.py", "Ridge()", "Ridge(alpha=2.0)"))(diabetes)
 
     checked = delivered.modelcd("check", cwd=diabetes)
     ended = delivered.modelcd("deliver", cwd=diabetes)

@@ -248,6 +248,17 @@ def test_a_function_that_raises_or_returns_something_else_is_told_with_the_pair(
     assert says in found.reason
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_numbers_that_are_near_each_other_are_no_classes_that_are_confused(whole: bool) -> None:
+    truths = [10 * k + near for k in range(25) for near in (0, 1)]
+    truths = truths if whole else [truth + 0.5 for truth in truths]
+    shuffled = np.random.default_rng(1).permutation(truths).tolist()
+
+    found = tried(guard.success(lambda s, t: abs(s - t) <= 35), (shuffled, truths), trained=False)
+
+    assert found.verdict is Verdict.PASS, found.reason
+
+
 def test_truths_are_given_to_a_guard_as_the_labels_that_it_declares() -> None:
     scores, truths = chances(100, 0.4, 0.9)
     made = guard.success(lambda score, label: (score >= 0.5) is label, label=bool)

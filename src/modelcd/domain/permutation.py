@@ -38,6 +38,9 @@ LEAST = 0.05
 MOST_CALLS = 250_000
 """Pairs that a function is asked about at most; of a larger holdout, as many rows as fit, spread evenly."""
 
+MOST_WHOLE = 20
+"""More different whole numbers than this are no classes."""
+
 SURE = NormalDist().inv_cdf(0.95)
 ALIKE = 1e-9
 
@@ -186,8 +189,7 @@ def _blind(guard: Guard, table: _Table) -> str:
 
 def _merged(guard: Guard, table: _Table) -> str:
     """Say which two classes the function never tells apart; empty if there are none, or no classes."""
-    classes = set(map(repr, table.scores)) <= set(map(repr, table.truths))
-    if guard.kind is not GuardKind.SUCCESS or not classes or len(table.truths) < 3:
+    if guard.kind is not GuardKind.SUCCESS or len(table.truths) < 3 or not _classes(table):
         return ""
     seen: dict[bytes, Any] = {}
     for place, truth in enumerate(table.truths):
@@ -198,6 +200,13 @@ def _merged(guard: Guard, table: _Table) -> str:
             return f"does not tell the classes {pair} apart ({rows:,} of {table.rows:,} rows)"
         seen[column] = truth
     return ""
+
+
+def _classes(table: _Table) -> bool:
+    """Say whether scores are classes: truths, and no numbers of which some are near enough to each other."""
+    near = any(isinstance(truth, float) for truth in table.truths)
+    near = near or (_numbers(table.truths) and len(table.truths) > MOST_WHOLE)
+    return not near and set(map(repr, table.scores)) <= set(map(repr, table.truths))
 
 
 def _good(guard: Guard, table: _Table) -> Floats:

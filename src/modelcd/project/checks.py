@@ -8,6 +8,7 @@ expectations pays for it.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,9 @@ def _asking(project: Path, guard: Guard) -> Callable[[Any, Any], float]:
         except MemoryError:
             raise
         except BaseException as error:
-            raise Unusable(_said(error, f"for the score {score!r} and the truth {label!r}")) from error
+            raise Unusable(
+                _said(error, f"for the score {reprlib.repr(score)} and the truth {reprlib.repr(label)}")
+            ) from error
 
     def _said(error: BaseException, pair: str) -> str:
         what = f"guard {guard.name!r}"

@@ -214,7 +214,8 @@ def try_guards(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - 
     split = dataset.prepared(project, model.data, dataset.read(project, model.data)[0])
     dataset.gates_fit(model, split)
     truths = truths_of(split.holdout, model.data.targets)
-    kinds = [model.method] if model.method else ["predict_proba", "predict"]
+    two = len(set(map(repr, truths))) == 2
+    kinds = [model.method] if model.method else ["predict_proba", "predict"] if two else ["predict"]
     tried = [guard_findings(project, model, stand_in_scores(kind, truths), truths, trained=False) for kind in kinds]
     # Which of the two the model will have is not known yet, and a function is written for one of them.
     findings = [
