@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,7 +82,8 @@ def through(project: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> lis
     monkeypatch.syspath_prepend(str(folder / "built" / "code"))
     holdout = pd.read_parquet(folder / "rows" / "holdout.parquet")
     inputs = Inputs(manifest.inputs).of_rows(plain_rows(holdout[built["inputs"]]))
-    scores = scores_of(joblib.load(folder / "built" / manifest.file), manifest.method, inputs, project).tolist()
+    given, _ = scores_of(joblib.load(folder / "built" / manifest.file), manifest.method, inputs, project)
+    scores = given.tolist()
     assert len(Inputs(manifest.inputs).of_rows([json.loads((project / "row.json").read_text())])) == 1
     (folder / "scores.json").write_text(json.dumps({"challenger": scores}))
     told = child.call("gates", {"data": prepared["data"], "scores": str(folder / "scores.json")}, budget=BUDGET).value
@@ -122,6 +125,20 @@ def test_what_was_decided_about_ones_own_data_is_said(tmp_path: Path) -> None:
         "left out: leer (empty)",
     ):
         assert said in made.stdout
+
+
+def test_at_a_terminal_the_kind_is_asked_for(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    os.write(master, b"regression\n")
+
+    command = [sys.executable, "-m", "modelcd.cli", "init", "made"]
+    made = subprocess.run(command, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave, check=False)
+
+    assert made.returncode == 0
+    assert b"What does it predict? (binary, multiclass, regression, text)" in os.read(master, 65536)
+    assert (tmp_path / "made" / "data" / "patients.csv").is_file()
+    os.close(master)
+    os.close(slave)
 
 
 @pytest.mark.parametrize(
