@@ -57,8 +57,9 @@ class Cli:
 
     def champion(self) -> int:
         """Return the version in production."""
-        (version,) = (line["version"] for line in self.control.status() if line["environment"] == "production")
-        return int(version)
+        lines = self.control.status()
+        (line,) = (line for line in lines if (line["model"], line["environment"]) == (MODEL, "production"))
+        return int(line["version"])
 
     def newest_delivery(self) -> Any:
         """Return the newest delivery of the model."""
