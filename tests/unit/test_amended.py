@@ -10,6 +10,7 @@ import pytest
 from test_engine import GUARDS, World, good
 
 from modelcd.adapters.memory import Prediction
+from modelcd.cli.explaining import _why
 from modelcd.control import release_plain
 from modelcd.domain import judge as judging
 from modelcd.domain.amended import Amended
@@ -182,6 +183,26 @@ def test_labels_that_were_withdrawn_do_not_take_a_good_version_out(told: Labelle
     told_of = "as they were seen, the version is worse; as they stand now, within what is tolerated"
     assert told_of in release.judgement["reason"]
     told.verify()
+
+
+def test_people_are_told_whether_the_verdict_stands(told: Labelled) -> None:
+    def said() -> str:
+        lines = _why({**release_plain(told.release), **explained(told.records, told.release)})
+        return next(line.strip() for line in lines if CHANGED in line)
+
+    told.tell(1, 10)
+    wrong = told.tell(2, 3, wrong=2)
+    told.look()
+    told.change(wrong[:1])
+    told.look()
+    told.tell(1, 1)
+    told.look()
+    assert said() == "changed labels: the verdict stands"
+    poisoned(told)
+    told.look()
+    told.tell(1, 1)
+    told.look()
+    assert said() == "changed labels: the verdict does not stand"
 
 
 def test_the_same_labels_take_it_out_where_nothing_was_withdrawn(told: Labelled) -> None:

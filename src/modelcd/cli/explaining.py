@@ -144,7 +144,7 @@ def _why(found: Plain) -> Iterator[str]:
     guards = {guard["name"]: guard for guard in found["evidence_over_time"].get("guards", [])}
     for finding in found["findings"]:
         guard, evidence = guards.get(finding["name"]), finding["evidence"]
-        words = CHECKED if evidence.get("check") else WORDS
+        words = CHECKED if guard is None else WORDS
         yield f"  {finding['name']}: {words[Verdict(finding['verdict'])]}"
         if guard is None:
             yield from _wrapped(finding["reason"], "    ")
