@@ -18,7 +18,6 @@ VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|PORT|HOST|PG[A-Z]+")
 NONE_OF_OURS = {
     "GIT_PYTHON_REFRESH": "keeps GitPython quiet, which MLflow imports",
     "GIT_TERMINAL_PROMPT": "keeps git from asking",
-    "MODEL_NAME": "stands for the name in the generated project",
     "RESOURCE_DOES_NOT_EXIST": "an error of MLflow",
     "VIRTUAL_ENV": "taken out of a model's environment",
 }
@@ -26,9 +25,9 @@ NONE_OF_OURS = {
 
 
 def texts(*folders: str) -> Iterator[str]:
-    """Every string that stands in the Python of *folders*."""
+    """Every string that stands in the Python of *folders*, but for the gaps of the generated project."""
     for folder in folders:
-        for path in (ROOT / folder).rglob("*.py"):
+        for path in (path for path in (ROOT / folder).rglob("*.py") if "scaffold" not in path.as_posix()):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
             yield from (value for value in constants if isinstance(value, str))
