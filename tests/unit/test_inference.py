@@ -138,6 +138,7 @@ def test_rows_without_a_text_are_dropped_where_the_text_is_read() -> None:
     task = task_of(table(of("a", "b"), review=said), "y")
 
     assert (task.kind, task.missing) == (Kind.TEXT, 40)
+    assert task.prepared(table(of("a", "b"), review=said))["review"].notna().all()
     assert "40 of 400 rows have no 'y' or no 'review'; prepare drops them" in notes(task, ROWS)
 
 

@@ -71,7 +71,7 @@ def write_project(name: str, folder: Path, file: Path, rows: pd.DataFrame, task:
         (folder / "get_data.py").unlink()
         readme = folder / "README.md"
         readme.write_text(readme.read_text(encoding="utf-8").replace(GET_DATA, ""), encoding="utf-8")
-    (row,) = plain_rows(rows[task.inputs].head(1))
+    (row,) = plain_rows(task.prepared(rows)[task.inputs].head(1))
     (folder / "row.json").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
