@@ -62,7 +62,7 @@ def project(data: str) -> Project:
 
     def trained(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         train(Path(arguments["out"]), data)
-        return {"toolchain": {}, "seconds": 0.0}
+        return {"toolchain": {}, "seconds": 0.0, "source": {"snapshot": "sha256:code"}}
 
     spec = {
         "name": MODEL,
@@ -91,7 +91,7 @@ def project(data: str) -> Project:
         "tests": PASSED,
         "rows": {"rows": ROWS},
         "gates": {"metrics": {"auc": 0.9}, "findings": [{"name": "auc", **PASSED}]},
-        "snapshot": {"folder": ""},
+        "snapshot": {"snapshot": "sha256:code"},
         "accept": PASSED,
     }
     commands = {name: (lambda _, answer=answer: answer) for name, answer in answers.items()}

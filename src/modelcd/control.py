@@ -7,7 +7,6 @@ JSON values with the same keys everywhere.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import secrets
@@ -15,16 +14,18 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.delivery import Delivery
+from modelcd.domain.lineage import commit_of, compared
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import READING, Canary
 from modelcd.domain.release import Ask, Endpoint, Release
+from modelcd.domain.versions import marked
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.explaining import explained, verified
@@ -544,9 +545,13 @@ class Control:
         serving = {e.environment: e.champion for e in self._history.standing(model)}
         return [
             {
-                **{key: body[key] for key in ("digest", "data", "code", "commit", "rows", "from", "until")},
+                **{key: body[key] for key in ("digest", "data", "code", "snapshot", "rows", "worktree", "patch")},
+                "commit": marked(body["commit"], body["worktree"]),
+                "from": body["data_from"],
+                "until": body["data_until"],
                 "version": number,
                 "built": body["at"],
+                "by": body["by"],
                 "proven": number in builds.proven,
                 "accepted": number in builds.accepted,
                 "serves": sorted(name for name, champion in serving.items() if champion == number),
@@ -555,7 +560,7 @@ class Control:
         ]
 
     def diff(self, model: str, old: int, new: int) -> Plain:
-        """Return what is different between two versions: code, data, toolchain, what the gates said.
+        """Return for each part of two versions whether it is the same, what differs, or why that is not known.
 
         Args:
             model: Its name.
@@ -563,40 +568,26 @@ class Control:
             new: The number of the other.
 
         Returns:
-            `data`, `code` (the lines of a unified diff), `commit`, `toolchain` and `gates`, each with both sides.
+            `data`, `parameters`, `toolchain`, `commit`, `gates` and `code`, each with its `verdict` ("same", "differs"
+            or "unknown"), `why` and `changes`, both sides of each; of the code `files`, each with its `diff`.
 
         Raises:
             UnknownName: There is no such version.
 
         Examples:
-            >>> "".join(control.diff("churn", 1, 2)["code"][:2])
-            '--- a/features.py+++ b/features.py'
+            >>> list(control.diff("churn", 1, 2)["code"]["files"][0]["diff"][:2])
+            ['--- a/features.py', '+++ b/features.py']
         """
+        from modelcd.snapshot import compared as compared_code
+
         self._known(model, "")
         builds = self._history.builds(model)
         for number in (old, new):
             if number not in builds.built:
                 raise UnknownName("version", str(number), [str(known) for known in builds.built])
-        a, b = builds.built[old], builds.built[new]
-        proven = [builds.proven.get(number, {}) for number in (old, new)]
-        packages = sorted(set(a["toolchain"]) | set(b["toolchain"]))
-        return {
-            "model": model,
-            "old": old,
-            "new": new,
-            "data": {key: [a[key], b[key]] for key in ("rows", "from", "until", "data") if a[key] != b[key]},
-            "code": _code_diff(proven[0].get("snapshot"), proven[1].get("snapshot")),
-            "commit": [a["commit"], b["commit"]],
-            "toolchain": {
-                p: [a["toolchain"].get(p), b["toolchain"].get(p)]
-                for p in packages
-                if a["toolchain"].get(p) != b["toolchain"].get(p)
-            },
-            "gates": {
-                number: [f["reason"] for f in body.get("findings", [])]
-                for number, body in zip((old, new), proven, strict=True)
-            },
-        }
+        parts: Plain = {name: asdict(part) for name, part in compared(builds, old, new).items()}
+        parts["code"] = asdict(compared_code(self.workspace.path / "snapshots", builds.built[old], builds.built[new]))
+        return {"model": model, "old": old, "new": new, **parts}
 
     def explain(self, prefix: str) -> Plain:
         """Return one release with its evidence and timeline, or one delivery with its steps.
@@ -618,7 +609,9 @@ class Control:
         where, found = self._history.find(prefix)
         if isinstance(where, str) or isinstance(found, Delivery):
             return {**delivery_plain(found), "model": where}
-        told = {**release_plain(found), **explained(self._journal.read(where.stream), found)}
+        built = self._history.builds(where.model).built.get(found.version)
+        commit = {"commit": commit_of(built) if built else ""}
+        told = {**release_plain(found), **commit, **explained(self._journal.read(where.stream), found)}
         return {**told, "last_error": self._last_error(where, found) if found.exposed.failures else ""}
 
     def replay(self, prefix: str, policy: str | Path | Canary = "") -> Plain:
@@ -853,18 +846,6 @@ class Control:
             "trouble": endpoint.trouble or (endpoint.reopened and f"late labels: {endpoint.reopened}"),
             "under_way": release_plain(release) if release else None,
         }
-
-
-def _code_diff(old: str | None, new: str | None) -> list[str]:
-    if old is None or new is None:
-        return []
-    names = sorted({p.relative_to(root).as_posix() for root in (Path(old), Path(new)) for p in root.rglob("*.py")})
-    lines: list[str] = []
-    for name in names:
-        texts = [(Path(root) / name) for root in (old, new)]
-        before, after = ([] if not p.exists() else p.read_text(encoding="utf-8").splitlines() for p in texts)
-        lines += difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", lineterm="", n=1)
-    return lines
 
 
 __all__ = ["CannotTell", "Control", "ModelcdError", "connect"]

@@ -64,20 +64,25 @@ class Journal(Protocol):
 
 @dataclass(frozen=True)
 class Build:
-    """A fitted model on disk, ready to be registered: `artifact` is a folder, `digest` its sha256 (see `artifacts`)."""
+    """A fitted model on disk, ready to be registered: `artifact` is a folder, `digest` its sha256 (see `artifacts`).
+
+    `by` is who wanted it; training `began` at that moment (ISO 8601) and took so many `seconds`.
+    """
 
     model: str
     artifact: Path
     digest: str
     lineage: Lineage
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    by: str = ""
+    began: str = ""
+    seconds: float = 0.0
 
 
 class Registry(Protocol):
     """The versions of models with their artifacts, lineage and aliases."""
 
     def add(self, build: Build) -> ModelVersion:
-        """Register *build*; the same training digest again returns the version that is there, with new metrics kept."""
+        """Register *build*; the same training digest again returns the version that is there."""
         ...
 
     def versions(self, model: str) -> list[ModelVersion]:

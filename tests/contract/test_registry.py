@@ -196,7 +196,7 @@ def fitted(folder: Path) -> Build:
     write_manifest(
         folder, Manifest(model="flights", flavor="object", file="model.joblib", method="predict", inputs=inputs)
     )
-    return Build("flights", folder, digest_of(folder), plain.lineage, plain.metrics)
+    return Build("flights", folder, digest_of(folder), plain.lineage)
 
 
 @pytest.fixture

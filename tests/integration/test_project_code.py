@@ -22,6 +22,7 @@ import pytest
 from modelcd.adapters.children import ChildProject, ChildSuccesses, SuccessJudge, warm
 from modelcd.artifact import digest_of, read_manifest
 from modelcd.errors import ChildError, ProjectError
+from modelcd.snapshot import place_of
 
 BUDGET = 120.0
 
@@ -141,9 +142,8 @@ def trained(whole: ChildProject, prepared: dict[str, Any], tmp_path_factory: pyt
 
 @pytest.fixture(scope="module")
 def snapshot(whole: ChildProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(
-        whole.call("snapshot", {"out": str(tmp_path_factory.mktemp("snapshots"))}, budget=BUDGET).value["folder"]
-    )
+    root = tmp_path_factory.mktemp("snapshots")
+    return place_of(root, whole.call("snapshot", {"snapshots": str(root)}, budget=BUDGET).value["snapshot"])
 
 
 def trying(folder: Path, train: str) -> ChildProject:
@@ -632,10 +632,21 @@ def judge(snapshot: Path) -> Iterator[SuccessJudge]:
         yield judge
 
 
-def test_a_snapshot_is_named_by_its_content(whole: ChildProject, snapshot: Path) -> None:
-    again = whole.call("snapshot", {"out": str(snapshot.parent)}, budget=BUDGET).value
+def test_training_keeps_the_very_snapshot_that_is_taken_later(
+    project: ChildProject, prepared: dict[str, Any], snapshot: Path, tmp_path: Path
+) -> None:
+    asked = {"data": prepared["data"], "out": str(tmp_path / "out"), "snapshots": str(snapshot.parent)}
+    source = project.call("train", asked, budget=BUDGET).value["source"]
 
-    assert Path(again["folder"]) == snapshot and (snapshot / "helper.py").is_file()
+    assert place_of(snapshot.parent, source["snapshot"]) == snapshot and (snapshot / "helper.py").is_file()
+    assert (source["commit"], source["worktree"]) == ("", "not a git repository")
+
+
+def test_code_that_changed_since_it_was_described_is_not_kept(whole: ChildProject, tmp_path: Path) -> None:
+    asked = {"snapshots": str(tmp_path), "files": {"helper.py": "another one"}}
+
+    with pytest.raises(ChildError, match=r"helper\.py changed since it was described"):
+        whole.call("snapshot", asked, budget=BUDGET)
 
 
 def test_success_is_what_the_function_says(judge: SuccessJudge) -> None:

@@ -123,17 +123,15 @@ class MemoryRegistry:
         """Register *build*; the same training digest again returns the version that is there."""
         with self._lock:
             known = self._versions.setdefault(build.model, [])
-            for place, version in enumerate(known):
+            for version in known:
                 if version.lineage.training == build.lineage.training:
-                    known[place] = replace(version, metrics={**version.metrics, **build.metrics})
-                    return self._named(known[place])
+                    return self._named(version)
             version = ModelVersion(
                 model=build.model,
                 number=len(known) + 1,
                 digest=build.digest,
                 lineage=build.lineage,
                 created=self._clock.now().isoformat(),
-                metrics=dict(build.metrics),
             )
             known.append(version)
             self._artifacts[build.model, version.number] = build.artifact

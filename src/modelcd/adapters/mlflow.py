@@ -18,10 +18,9 @@ import re
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from urllib.parse import unquote, urlparse
 
 from modelcd.adapters.locks import held
 from modelcd.artifact import MANIFEST, Column, Manifest, digest_of, read_manifest
-from modelcd.domain.versions import Lineage, ModelVersion, slug
+from modelcd.domain.versions import CLEAN, Lineage, ModelVersion, marked, slug
 from modelcd.errors import ConfigurationError, RegistryError, UnknownName
 from modelcd.ports import Build, Still, always
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     import mlflow.entities.model_registry
     from mlflow import MlflowClient
 
-MODEL, DIGEST, LINEAGE, METRICS = "modelcd.model", "modelcd.digest", "modelcd.lineage", "modelcd.metrics"
+MODEL, DIGEST, LINEAGE = "modelcd.model", "modelcd.digest", "modelcd.lineage"
 """The tags of a version that it is read back from; a version without them is not ours."""
 
 _FOLDER = "model"
@@ -63,7 +62,7 @@ class MlflowRegistry:
         self._opening = threading.Lock()
 
     def add(self, build: Build) -> ModelVersion:
-        """Register *build*; the same training digest again returns the version that is there, with new metrics kept.
+        """Register *build*; the same training digest again returns the version that is there.
 
         Raises `RegistryError` when the folder is not what the build's digest says.
         """
@@ -71,7 +70,7 @@ class MlflowRegistry:
             client = self._opened()
             for version in self._versions(client, build.model):
                 if version.lineage.training == build.lineage.training:
-                    return self._measured(client, version, build.metrics)
+                    return version
             _check(build.artifact, build.digest, f"the build of {build.model}")
             _ensure_model(client, build.model)
             run = client.create_run(self._experiment(client, build.model), tags=_run_tags(build))
@@ -148,27 +147,12 @@ class MlflowRegistry:
 
     def _describe(self, client: MlflowClient, run: str, build: Build) -> None:
         """Put into *run* what people look for on MLflow's pages."""
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Param
 
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, 0) for name, value in _named(build.metrics).items()]
         params = [Param(name, str(text)[:_LONGEST]) for name, text in _named(build.lineage.parameters).items()]
-        for at in range(0, max(len(metrics), len(params)), _BATCH):
-            client.log_batch(run, metrics=metrics[at : at + _BATCH], params=params[at : at + _BATCH])
+        for at in range(0, len(params), _BATCH):
+            client.log_batch(run, params=params[at : at + _BATCH])
         client.log_inputs(run, datasets=[_data_set(build)])
-
-    def _measured(self, client: MlflowClient, version: ModelVersion, metrics: Mapping[str, float]) -> ModelVersion:
-        """Keep *metrics* that were not known when *version* was registered."""
-        merged = {**version.metrics, **metrics}
-        if merged == dict(version.metrics):
-            return version
-        from mlflow.entities import Metric
-
-        found, now = client.get_model_version(slug(version.model), str(version.number)), int(time.time() * 1000)
-        new = [Metric(name, value, now, 0) for name, value in _named(metrics).items()]
-        client.log_batch(str(found.run_id), metrics=new[:_BATCH])
-        client.set_model_version_tag(found.name, found.version, METRICS, json.dumps(merged, sort_keys=True))
-        return replace(version, metrics=merged)
 
     def _register(self, client: MlflowClient, run: mlflow.entities.Run, build: Build) -> int:
         identity = run.info.run_id
@@ -183,7 +167,6 @@ class MlflowRegistry:
                 MODEL: build.model,
                 DIGEST: build.digest,
                 LINEAGE: json.dumps(asdict(build.lineage), sort_keys=True),
-                METRICS: json.dumps(dict(build.metrics), sort_keys=True),
             },
             await_creation_for=0,
         )
@@ -324,7 +307,6 @@ def _version(found: mlflow.entities.model_registry.ModelVersion, aliases: Mappin
             digest=found.tags[DIGEST],
             lineage=Lineage(**json.loads(found.tags[LINEAGE])),
             created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(),
-            metrics=json.loads(found.tags[METRICS]),
             aliases=tuple(sorted(alias for alias, named in aliases.items() if named == number)),
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -344,6 +326,12 @@ def _run_tags(build: Build) -> dict[str, str]:
     tags = {
         "mlflow.runName": f"{build.model} {build.digest.removeprefix('sha256:')[:12]}",
         "mlflow.source.git.commit": lineage.commit,
+        "mlflow.source.git.dirty": "" if not lineage.commit else str(lineage.worktree != CLEAN).lower(),
+        "mlflow.source.git.branch": lineage.branch,
+        "mlflow.source.git.repoURL": lineage.repository,
+        "modelcd.commit": marked(lineage.commit, lineage.worktree),
+        "modelcd.patch": lineage.patch,
+        "modelcd.snapshot": lineage.snapshot,
         MODEL: build.model,
         DIGEST: build.digest,
         "modelcd.training": lineage.training,

@@ -129,6 +129,7 @@ def _happened(found: Plain) -> Iterator[str]:
     what = f"{found['model']} from version {found['takes_out']}" if found["kind"] == "rollback" else _version(found)
     yield f"{found['headline'].upper()}  {what} in {found['environment']}{took}"
     yield f"  by {found['by']}, {ago(found['opened'])}: {found['reason']}"
+    yield from [f"  built from {found['commit']}"] * bool(found["commit"])
     yield from _wrapped(found["why"] or found["judgement"].get("reason", ""), "  ")
     yield ""
     for moment in found["timeline"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from modelcd.cli.app import Taught, emit
 from modelcd.cli.tables import ago, table
 from modelcd.domain.routing import Routing
 from modelcd.domain.story import shares
+from modelcd.domain.versions import brief
 from modelcd.errors import UsageError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, times absolute.")
@@ -143,7 +145,7 @@ def versions(model: str, as_json: bool) -> None:
             ago(line["built"]),
             f"{line['rows']:,}",
             f"{line['from'][:10]} … {line['until'][:10]}" if line["from"] else "-",
-            line["commit"][:8] or "-",
+            brief(line["commit"].split("-")[0], line["worktree"]) or "-",
             line["digest"].removeprefix("sha256:")[:8],
             "accepted" if line["accepted"] else "gates passed" if line["proven"] else "not passed",
             ", ".join(line["serves"]) or "-",
@@ -159,7 +161,7 @@ def versions(model: str, as_json: bool) -> None:
 @click.argument("new", type=int)
 @JSON
 def diff(model: str, old: int, new: int, as_json: bool) -> None:
-    """Show what is different between two versions: data, code, toolchain, gates.
+    """Show what is different between two versions: data, parameters, code, commit, toolchain, gates.
 
     \b
     modelcd diff flight-delay 2 3
@@ -168,15 +170,34 @@ def diff(model: str, old: int, new: int, as_json: bool) -> None:
     if as_json:
         return emit(found)
     click.echo(f"{model}: version {old} → version {new}\n")
-    for name in ("data", "toolchain"):
-        click.echo(name)
-        for key, (a, b) in found[name].items():
-            click.echo(f"  {key:<14} {str(a)[:30]} → {str(b)[:30]}")
-        if not found[name]:
-            click.echo("  the same")
-    click.echo("gates")
-    for number, reasons in found["gates"].items():
-        for reason in reasons:
-            click.echo(f"  version {number}: {reason}")
-    click.echo("code")
-    click.echo("\n".join(f"  {line}" for line in found["code"]) or "  the same")
+    for name in ("data", "parameters", "toolchain", "commit", "gates"):
+        click.echo("\n".join([name, *_told(found[name], _changes(found[name]["changes"], long=name == "gates"))]))
+    click.echo("\n".join(["code", *_told(found["code"], _files(found["code"]["files"]))]))
+
+
+def _told(part: dict[str, Any], changes: Iterator[str]) -> Iterator[str]:
+    if part["verdict"] == "unknown":
+        yield f"  unknown: {part['why']}"
+    elif part["verdict"] == "same":
+        yield "  the same"
+    yield from changes
+
+
+def _changes(changes: dict[str, Any], *, long: bool) -> Iterator[str]:
+    for key, (old, new) in changes.items():
+        if long:
+            yield from (f"  {sign} {key}: {said}" for sign, said in (("-", old), ("+", new)) if said is not None)
+        else:
+            yield f"  {key:<14} {_short(old)} → {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    return "-" if value in (None, "") else str(value).removeprefix("sha256:")[:46]
+
+
+def _files(files: list[dict[str, Any]]) -> Iterator[str]:
+    for file in files:
+        yield from (f"  {line}" for line in file["diff"])
+        if not file["diff"]:
+            sizes = f"{file['sizes'][0]:,} → {file['sizes'][1]:,} bytes"
+            yield f"  {file['file']}: {file['kind']}, no text or empty, {sizes}"

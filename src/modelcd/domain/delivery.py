@@ -83,7 +83,11 @@ def _apply(builds: Builds, record: Record) -> Builds:
             return _update(builds, steps=(*last.steps, {**body, "at": entry.at}))
         case "built":
             version = int(body["version"])
-            built = {**builds.built, version: {**body, "at": entry.at}}
+            before = builds.built.get(version)
+            told = {**body, "at": entry.at, "by": entry.actor, "delivery": entry.release}
+            if before is not None and body.get("reused"):  # it is what it was, also when others deliver it anew
+                told = {**before, "artifact": body["artifact"]}
+            built = {**builds.built, version: told}
             builds = replace(builds, built=built, accepted=builds.accepted - {version})
             return _update(builds, version=version)
         case "proven":

@@ -25,18 +25,40 @@ class Lineage:
     """Where a version comes from; two builds with the same `training` digest are the same version.
 
     `training` covers the project's code that training reaches, its parameters, its data and its toolchain
-    (not the policy).  `toolchain` maps `python` and each distribution that was imported to its version.
+    (not the policy).  `toolchain` maps `python` and each distribution that was imported to its version.  `snapshot`
+    and `patch` are the digests of the project's code and of what the `commit` does not have of it (see
+    `modelcd.snapshot`); `worktree` is "clean", "dirty", or why that is not known.
     """
 
     training: str
     code: str
     data: str
+    snapshot: str = ""
     commit: str = ""
+    worktree: str = ""
+    patch: str = ""
+    branch: str = ""
+    repository: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     toolchain: Mapping[str, str] = field(default_factory=dict)
     rows: int = 0
     data_from: str = ""
     data_until: str = ""
+
+
+CLEAN, DIRTY = "clean", "dirty"
+
+
+def marked(commit: str, worktree: str) -> str:
+    """Return *commit* as people write it: with `-dirty` behind it unless the tree is known to have been clean."""
+    if not commit or worktree == CLEAN:
+        return commit
+    return f"{commit}-dirty" if worktree == DIRTY else f"{commit}-unknown"
+
+
+def brief(commit: str, worktree: str) -> str:
+    """Return *commit* short, with its mark."""
+    return marked(commit[:8], worktree)
 
 
 @dataclass(frozen=True)
@@ -48,5 +70,4 @@ class ModelVersion:
     digest: str
     lineage: Lineage
     created: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from modelcd.domain.gates import Holdout, check, value_of
-from modelcd.domain.metrics import MOST_CLASSES
+from modelcd.domain.metrics import MOST_CLASSES, Array
 from modelcd.domain.permutation import Unusable, check_guard
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import FROM_LABELS, Guard
@@ -43,7 +44,8 @@ def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mappi
     The functions of guards are tried there with the scores of the challenger: live, nothing else will judge it.
 
     `itself` in *scores* says that the two are one version, `names` what the numbers of each one's lists are.  Returns
-    `verdict`, `findings` and the gates' `metrics`.  A model without gates has one finding, no pass.
+    `verdict`, `findings`, and of the gates `metrics` and `champion_metrics`.  A model without gates has one finding, no
+    pass.
     """
     needed = sorted({gate.column for gate in model.gates if gate.column and gate.column in rows})
     several = len(model.data.targets) > 1
@@ -64,14 +66,17 @@ def gate_findings(project: Path, model: Model, rows: pd.DataFrame, scores: Mappi
     if not findings:
         findings.append(Finding("gates", Verdict.INCONCLUSIVE, "no gate is declared, so nothing says that it is good"))
     findings += guard_findings(project, model, scores["challenger"], truths_of(rows, model.data.targets))
+    theirs = holdout.champion
+    rival = None if theirs is None else replace(holdout, challenger=theirs, classes=holdout.champion_classes)
     return {
         "verdict": worst(finding.verdict for finding in findings).value,
         "findings": [to_plain(finding) for finding in findings],
         "metrics": _metric_values(model, holdout),
+        "champion_metrics": {} if rival is None else _metric_values(model, rival),
     }
 
 
-def _array(name: str, scores: Sequence[Any] | None, rows: int) -> np.ndarray[Any, Any]:
+def _array(name: str, scores: Sequence[Any] | None, rows: int) -> Array:
     if scores is None or len(scores) != rows:
         raise ChildError(f"the {name} has {counted(len(scores or ()), 'score')} for {counted(rows, 'row')}")
     return np.asarray(scores)

@@ -25,13 +25,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
+from modelcd import snapshot as snapshots
 from modelcd.domain.plain import to_plain
 from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Model, nearest
@@ -80,11 +81,10 @@ def data(project: Path, arguments: Arguments) -> Plain:
     model = load(project)
     cache = arguments.get("cache")
     files = dataset.look(project, model.data.pattern, Path(cache) if cache else None)
-    commit, dirty = dataset.commit(project)
     plain: Plain = {"files": dataset.plain_files(files), "digest": dataset.digest(files)}
     if arguments.get("known") is not None:
         plain["compared"] = dataset.compared(files, arguments["known"])
-    return {**plain, "commit": commit, "dirty": dirty}
+    return plain
 
 
 def prepare(project: Path, arguments: Arguments) -> Plain:
@@ -143,9 +143,13 @@ def accept(project: Path, arguments: Arguments) -> Plain:
 
 
 def train(project: Path, arguments: Arguments) -> Plain:
-    """Train on the rows prepared in the folder `data` and write the artifact folder `out`."""
+    """Train on the rows prepared in the folder `data` and write the artifact folder `out`.
+
+    With `snapshots`, the project's code is kept there first, with what its commit does not have of it (`source`);
+    `files` are then those that were described, as for `snapshot`.
+    """
     from modelcd.project.rows import read_rows
-    from modelcd.project.training import fitted, watch_reading, write_artifact
+    from modelcd.project.training import estimator_facts, fitted, watch_reading, write_artifact
 
     out, source = Path(arguments["out"]), Path(arguments["data"])
     reading = watch_reading(project, [out, source])
@@ -155,14 +159,16 @@ def train(project: Path, arguments: Arguments) -> Plain:
             "pipeline.py, or what training imports or is given, changed since it was described",
             help="deliver again when nobody is writing it",
         )
+    kept = _source(project, model, loaded, arguments) if "snapshots" in arguments else {}
     frame = read_rows(source / "train.parquet")
-    began = time.monotonic()
+    at, began = datetime.now(UTC), time.monotonic()
     estimator = fitted(project, model, frame.copy(), {**model.parameters, **arguments.get("parameters", {})})
     seconds = time.monotonic() - began
     code = cut(project, Part.TRAINING, loaded)
     _nothing_unseen(project, model, "train", code, reading())
     plain = write_artifact(out, project, model, estimator, frame, code)
-    return {**plain, "rows": len(frame), "seconds": round(seconds, 3)}
+    facts = {"began": at.isoformat(), "seconds": round(seconds, 3), **estimator_facts(estimator)}
+    return {**plain, **facts, "rows": len(frame), "source": kept}
 
 
 def rows(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all commands are called alike
@@ -232,21 +238,37 @@ def _facts(folder: str | Path) -> Plain:
 
 
 def snapshot(project: Path, arguments: Arguments) -> Plain:
-    """Copy what `pipeline.py` reaches, policy included, into a folder of `out` that is named by its content."""
+    """Copy what `pipeline.py` reaches, policy included, into a folder of `snapshots` that is named by its content.
+
+    `files` maps what was described to its sha256: a file that is another one by now is a `ChildError`.
+    """
     model, loaded = load_watched(project)
-    files = {name: _sha256(project / name) for name in (*cut(project, Part.ALL, loaded).files, *model.files)}
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    folder = Path(arguments["out"]) / digest[:32]
-    if not folder.exists():
-        fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
-        for name in files:
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(project / name, fresh / name)
-        try:
-            fresh.rename(folder)
-        except OSError:  # somebody else wrote the very same folder meanwhile
-            shutil.rmtree(fresh)
-    return {"folder": str(folder), "digest": f"sha256:{digest}", "files": files}
+    return {"snapshot": snapshots.keep(project, _snapshot_files(project, model, loaded, arguments), _kept(arguments))}
+
+
+def _kept(arguments: Arguments) -> Path:
+    return Path(arguments["snapshots"])
+
+
+def _snapshot_files(project: Path, model: Model, loaded: Sequence[str], arguments: Arguments) -> list[str]:
+    described = arguments.get("files", {})
+    names = sorted({*cut(project, Part.ALL, loaded).files, *model.files})
+    changed = next((name for name in names if described.get(name) not in (None, _sha256(project / name))), None)
+    if changed is not None:
+        raise ChildError(f"{changed} changed since it was described", help="deliver again when nobody is writing it")
+    return names
+
+
+def _source(project: Path, model: Model, loaded: Sequence[str], arguments: Arguments) -> Plain:
+    """Keep the code, and the patch that its commit needs to become it; say which commit that is."""
+    from modelcd.project.git import commit_of
+
+    files = _snapshot_files(project, model, loaded, arguments)
+    plain = {"snapshot": snapshots.keep(project, files, _kept(arguments))}
+    commit = commit_of(project, files)
+    patch = snapshots.keep_patch(commit.patch, _kept(arguments)) if commit.patch else ""
+    said = {name: getattr(commit, name) for name in ("worktree", "branch", "repository")}
+    return {**plain, **said, "commit": commit.id, "patch": patch}
 
 
 def policy(project: Path, arguments: Arguments) -> Plain:

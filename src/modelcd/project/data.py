@@ -13,7 +13,6 @@ import gzip
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,21 +84,6 @@ def compared(files: Sequence[File], known: Mapping[str, str]) -> dict[str, list[
         "unchanged": [path for path in now if known.get(path) == now[path]],
         "gone": sorted(set(known) - set(now)),
     }
-
-
-def commit(project: Path) -> tuple[str, bool]:
-    """Return the commit that *project* stands at ("" outside of a repository) and whether it has other changes."""
-    head = _git(project, "rev-parse", "HEAD")
-    return (head, bool(_git(project, "status", "--porcelain", "--", "."))) if head else ("", False)
-
-
-def _git(project: Path, *words: str) -> str:
-    try:
-        call = ["git", "-C", str(project), *words]
-        done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _hashed(project: Path, name: str, remembered: dict[str, str]) -> File:

@@ -33,6 +33,9 @@ from modelcd.serving.outputs import Array, NoScore, array_of, output_of, plain, 
 
 TRIED_ROWS = 50
 WARMUP_ROWS = 3
+MOST_SETTINGS, LONGEST_SETTING = 100, 200
+
+_SECRET = re.compile(r"api_?key|token|secret|passw|credential", re.IGNORECASE)
 
 
 def fitted(project: Path, model: Model, frame: pd.DataFrame, parameters: Mapping[str, Any]) -> Any:
@@ -218,6 +221,21 @@ def _write_model(out: Path, project: Path, model: Model, estimator: Any) -> tupl
             help="functions and classes inside of it must stand at the top level of a file (no lambda)",
         ) from error
     return "object", "model.joblib"
+
+
+def estimator_facts(estimator: Any) -> dict[str, Any]:
+    """Return the class of *estimator*, and the settings it says it has, as `estimator` and `settings`.
+
+    Only numbers, texts, truth values and nothing are given, and not what is named like a secret.
+    """
+    kind = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    try:
+        said = dict(estimator.get_params())
+    except Exception:  # not an estimator of scikit-learn: it need not say any
+        said = {}
+    plain = {str(k): v for k, v in said.items() if isinstance(v, bool | int | float | str | None)}
+    told = {k: str(v)[:LONGEST_SETTING] for k, v in sorted(plain.items()) if not _SECRET.search(k)}
+    return {"estimator": kind, "settings": dict(list(told.items())[:MOST_SETTINGS])}
 
 
 # -- toolchain ---------------------------------------------------------------------------------------------------------

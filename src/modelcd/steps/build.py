@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from modelcd.domain.policy import READING, Acceptance, Budgets, Canary
 from modelcd.domain.records import Entry
 from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
-from modelcd.domain.versions import Lineage, ModelVersion
+from modelcd.domain.versions import CLEAN, DIRTY, Lineage, ModelVersion, brief
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, ProjectError, Rejected
 from modelcd.ports import Build, Instance, Project, Unit
+from modelcd.snapshot import place_of
 from modelcd.steps import accept, validate
 from modelcd.steps.release import Candidate
 
@@ -57,8 +58,7 @@ class Walk:
     prepared: Mapping[str, Any] = field(default_factory=dict)
     version: ModelVersion | None = None
     artifact: Path | None = None
-    snapshot: str = ""
-    build: Build | None = None
+    trained: Mapping[str, Any] = field(default_factory=dict)
     reused: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -217,43 +217,50 @@ def train(walk: Walk) -> Finding:
             "train", Verdict.PASS, f"version {known.number} was built from the same inputs; not trained again"
         )
     out = walk.folder / "artifact"
-    code = walk.spec["training_code"]
-    result = walk.call("train", walk.budgets.train, data=walk.prepared["data"], out=str(out), code=code)
+    arguments = {"data": walk.prepared["data"], "out": str(out), "code": walk.spec["training_code"]}
+    walk.trained = walk.call("train", walk.budgets.train, **arguments, **_keeping(walk))
+    source: Mapping[str, str] = walk.trained["source"]
     lineage = Lineage(
         training=training_digest(walk),
         code=walk.spec["training_code"],
         data=walk.data["digest"],
-        commit=walk.data.get("commit", ""),
         parameters=dict(walk.spec["parameters"]),
-        toolchain=result["toolchain"],
+        toolchain=walk.trained["toolchain"],
         rows=walk.prepared["train_rows"],
         data_from=str(walk.prepared.get("from", "")),
         data_until=str(walk.prepared.get("until", "")),
+        **source,
     )
-    walk.build = Build(walk.model, out, digest_of(out), lineage)
-    version = walk.env.registry.add(walk.build)
+    version = walk.env.registry.add(Build(walk.model, out, digest_of(out), lineage))
     _take(walk, version, walk.env.registry.fetch(walk.model, version.number))
-    return Finding(
-        "train", Verdict.PASS, f"version {version.number} in {result['seconds']:.1f} s", {"digest": version.digest}
-    )
+    told = f"version {version.number} in {walk.trained['seconds']:.1f} s"
+    if lineage.commit and lineage.worktree != CLEAN:
+        told += f", from {brief(lineage.commit, lineage.worktree)}: {_uncommitted(lineage)}"
+    return Finding("train", Verdict.PASS, told, {"digest": version.digest})
+
+
+def _keeping(walk: Walk) -> Mapping[str, Any]:
+    return {"snapshots": str(walk.snapshots), "files": walk.spec.get("files", {})}
+
+
+def _uncommitted(lineage: Lineage) -> str:
+    if lineage.worktree != DIRTY:
+        return lineage.worktree
+    return "with changes that are not committed" + ("" if lineage.patch else ", none in what the model is made of")
 
 
 def _take(walk: Walk, version: ModelVersion, artifact: Path) -> None:
     walk.version, walk.artifact = version, artifact
     body = {
+        **asdict(version.lineage),
         "version": version.number,
         "digest": version.digest,
-        "training": version.lineage.training,
-        "data": version.lineage.data,
-        "code": version.lineage.code,
-        "commit": version.lineage.commit,
-        "toolchain": dict(version.lineage.toolchain),
-        "rows": version.lineage.rows,
-        "from": version.lineage.data_from,
-        "until": version.lineage.data_until,
         "artifact": str(artifact),
         "reused": walk.reused,
     }
+    for name in ("began", "seconds", "estimator", "settings", "bytes"):
+        if name in walk.trained:
+            body[name] = walk.trained[name]
     walk.record("built", body)
 
 
@@ -285,13 +292,17 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     left = _leave(walk, "scores.json", scores)
     checked = walk.call("gates", walk.budgets.data, data=walk.prepared["data"], scores=left)
     walk.metrics = checked["metrics"]
-    if walk.build is not None:
-        walk.env.registry.add(replace(walk.build, metrics=walk.metrics))
     findings += [read_finding(plain) for plain in checked["findings"]]
     if not checked["findings"]:
         findings.append(Finding("gates", Verdict.ERROR, 'no gates: add gates=[Gate("roc_auc").at_least(0.8)]'))
     walk.findings += findings
-    return _summed("gates", findings)
+    compared = {
+        "metrics": dict(walk.metrics),
+        "champion": champion.version if champion else None,
+        "champion_metrics": dict(checked.get("champion_metrics", {})),
+    }
+    finding = _summed("gates", findings)
+    return replace(finding, evidence={**finding.evidence, **compared})
 
 
 def _scratch(walk: Walk, servers: ExitStack, version: int, digest: str, artifact: Path, interpreter: str) -> Instance:
@@ -330,13 +341,14 @@ def _leave(walk: Walk, name: str, content: Any) -> str:
 def prove(walk: Walk) -> Candidate:
     """Record that the version passed: with this, it can be released by whoever may."""
     assert walk.version is not None and walk.artifact is not None, "only a built version is proven"
-    walk.snapshot = walk.call("snapshot", walk.budgets.data, out=str(walk.snapshots))["folder"]
+    # A version that was built before may have got another policy since, whose functions judge its labels.
+    kept = walk.trained["source"] if walk.trained else walk.call("snapshot", walk.budgets.data, **_keeping(walk))
     body = {
         "version": walk.version.number,
         "digest": walk.version.digest,
         "artifact": str(walk.artifact),
         "interpreter": walk.interpreter,
-        "snapshot": walk.snapshot,
+        "snapshot": str(place_of(walk.snapshots, kept["snapshot"])),
         "policy": walk.spec["rollout"],
         "policy_digest": walk.spec["policy_digest"],
         "acceptance": walk.spec["acceptance"],
