@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from modelcd.artifact import digest_of
@@ -85,11 +85,11 @@ def built(versions: int) -> list[Entry]:
     entries, finding = [], {"verdict": "pass", "reason": "as it should be " * 8, "evidence": {"n": 1}, "seconds": 0.1}
     for number in range(1, versions + 1):
         version = {"version": number, "digest": "sha256:0", "artifact": "somewhere", "interpreter": "", "snapshot": ""}
-        lineage = {"training": str(number), "data": "d", "code": "c", "commit": "", "toolchain": {"numpy": "2.4.6"}}
+        lineage = asdict(Lineage(str(number), "c", "d", toolchain={"numpy": "2.4.6"}, rows=1000))
         told: list[tuple[str, dict[str, object]]] = [
             ("opened", {"reason": "load", "trigger": "person", "project": "somewhere"}),
             *(("step", {"name": name, **finding}) for name in STEPS),
-            ("built", {**version, **lineage, "rows": 1000, "from": "", "until": "", "reused": False}),
+            ("built", {**version, **lineage, "reused": False}),
             ("proven", {**version, "policy": {}, "findings": [{"name": name, **finding} for name in STEPS]}),
             ("accepted", {"version": number}),
             ("closed", {"ending": "promoted", "why": "as it should be"}),

@@ -325,6 +325,9 @@ def test_a_gate_that_says_no_stops_the_delivery_also_without_git(delivered: Deli
 
     assert ended.returncode == 1, ended.stderr
     assert "not at least 1" in ended.stdout
-    assert blind.told("versions", "tumour", "--json")[0]["commit"] == ""
+    newest = blind.told("versions", "tumour", "--json")[0]
+    assert (newest["commit"], newest["worktree"]) == ("", "git is not installed")
+    compared = blind.told("diff", "tumour", "1", str(newest["version"]), "--json")
+    assert (compared["code"]["verdict"], compared["commit"]["verdict"]) == ("differs", "unknown")
     assert "git is there\n      install git" in blind("check").stdout
     nothing_is_lost(delivered, champion, "stopped")

@@ -192,7 +192,10 @@ def _changes(changes: dict[str, Any], *, long: bool) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    return "-" if value in (None, "") else str(value).removeprefix("sha256:")[:46]
+    if value in (None, ""):
+        return "-"
+    digest = str(value).startswith("sha256:")
+    return str(value)[7:19] if digest else str(value)[:46]
 
 
 def _files(files: list[dict[str, Any]]) -> Iterator[str]:
