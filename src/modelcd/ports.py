@@ -66,7 +66,9 @@ class Journal(Protocol):
 class Build:
     """A fitted model on disk, ready to be registered: `artifact` is a folder, `digest` its sha256 (see `artifacts`).
 
-    `by` is who wanted it; training `began` at that moment (ISO 8601) and took so many `seconds`.
+    `by` is who wanted it, `project` where its code lies; training `began` at that moment (ISO 8601) and took so many
+    `seconds`; `settings` are what the estimator says of itself.  `metrics`, `notes` (Markdown) and `failed` are what
+    its gates made of it, and empty before they did.
     """
 
     model: str
@@ -74,15 +76,23 @@ class Build:
     digest: str
     lineage: Lineage
     by: str = ""
+    project: str = ""
     began: str = ""
     seconds: float = 0.0
+    settings: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: str = ""
+    failed: bool = False
 
 
 class Registry(Protocol):
     """The versions of models with their artifacts, lineage and aliases."""
 
     def add(self, build: Build) -> ModelVersion:
-        """Register *build*; the same training digest again returns the version that is there."""
+        """Register *build*; the same training digest again returns the version that is there.
+
+        What its gates made of it is told then, for those who look at the registry.
+        """
         ...
 
     def versions(self, model: str) -> list[ModelVersion]:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -185,6 +186,25 @@ def test_the_run_shows_metrics_parameters_and_data(kept: MlflowRegistry, build: 
         {"depth": "3", "carriers_0_": "AA"},
         1000,
     )
+
+
+def test_what_the_gates_made_of_a_version_stands_in_mlflow(
+    kept: MlflowRegistry, build: Builder, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    given = build()
+    kept.add(given)
+    for _ in range(2):
+        kept.add(replace(given, metrics={"roc_auc": 0.8, "champion/roc_auc": 0.9}, notes="worse", failed=True))
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    version = client.get_model_version("team--flights", "1")
+    run = client.get_run(str(version.run_id))
+
+    assert (run.info.status, run.info.end_time - run.info.start_time) == ("FAILED", 2500)
+    assert (run.data.tags["mlflow.user"], version.description) == ("anna", "worse")
+    assert (run.data.metrics["roc_auc"], run.data.metrics["champion/roc_auc"]) == (0.8, 0.9)
+    assert (run.data.tags["mlflow.source.git.dirty"], version.tags["modelcd.commit"]) == ("true", "abc123-dirty")
 
 
 def fitted(folder: Path) -> Build:

@@ -18,6 +18,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
@@ -70,17 +71,19 @@ class MlflowRegistry:
             client = self._opened()
             for version in self._versions(client, build.model):
                 if version.lineage.training == build.lineage.training:
+                    self._judged(client, version, build)
                     return version
             _check(build.artifact, build.digest, f"the build of {build.model}")
             _ensure_model(client, build.model)
-            run = client.create_run(self._experiment(client, build.model), tags=_run_tags(build))
+            began, ended = _times(build)
+            run = client.create_run(self._experiment(client, build.model), start_time=began, tags=_run_tags(build))
             try:
                 self._describe(client, run.info.run_id, build)
                 number = self._register(client, run, build)
             except BaseException:
                 client.set_terminated(run.info.run_id, "FAILED")
                 raise
-            client.set_terminated(run.info.run_id)
+            client.set_terminated(run.info.run_id, end_time=ended)
             return _version(client.get_model_version(slug(build.model), str(number)), {})
 
     def versions(self, model: str) -> list[ModelVersion]:
@@ -147,12 +150,32 @@ class MlflowRegistry:
 
     def _describe(self, client: MlflowClient, run: str, build: Build) -> None:
         """Put into *run* what people look for on MLflow's pages."""
-        from mlflow.entities import Param
+        from mlflow.entities import Metric, Param
 
-        params = [Param(name, str(text)[:_LONGEST]) for name, text in _named(build.lineage.parameters).items()]
+        told = {**build.settings, **build.lineage.parameters}
+        params = [Param(name, str(text)[:_LONGEST]) for name, text in _named(told).items()]
+        now = int(time.time() * 1000)
+        measured = {"training_seconds": build.seconds, "training_rows": float(build.lineage.rows)}
+        metrics = [Metric(name, value, now, 0) for name, value in measured.items()]
+        client.log_batch(run, metrics=metrics)
         for at in range(0, len(params), _BATCH):
             client.log_batch(run, params=params[at : at + _BATCH])
         client.log_inputs(run, datasets=[_data_set(build)])
+
+    def _judged(self, client: MlflowClient, version: ModelVersion, build: Build) -> None:
+        """Tell what the gates made of *version*, if they have: metrics, the run's status, and the notes."""
+        if not build.notes:
+            return
+        from mlflow.entities import Metric
+
+        found, now = client.get_model_version(slug(version.model), str(version.number)), int(time.time() * 1000)
+        run, name = str(found.run_id), f"{version.model} version {version.number}"
+        metrics = [Metric(key, value, now, 0) for key, value in _named(build.metrics).items()]
+        client.log_batch(run, metrics=metrics[:_PAGE])
+        client.update_run(run, status="FAILED" if build.failed else "FINISHED", name=name)
+        client.set_tag(run, "mlflow.note.content", build.notes[:_LONGEST])
+        client.update_model_version(found.name, found.version, description=build.notes[:_LONGEST])
+        client.set_model_version_tag(found.name, found.version, "modelcd.gates", "failed" if build.failed else "passed")
 
     def _register(self, client: MlflowClient, run: mlflow.entities.Run, build: Build) -> int:
         identity = run.info.run_id
@@ -166,6 +189,7 @@ class MlflowRegistry:
             tags={
                 MODEL: build.model,
                 DIGEST: build.digest,
+                "modelcd.commit": marked(build.lineage.commit, build.lineage.worktree),
                 LINEAGE: json.dumps(asdict(build.lineage), sort_keys=True),
             },
             await_creation_for=0,
@@ -321,10 +345,21 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"[^\w\-./: ]", "_", name): value for name, value in values.items()}
 
 
+def _times(build: Build) -> tuple[int | None, int | None]:
+    """Return when training began and ended, in milliseconds; None where that is not known."""
+    if not build.began:
+        return None, None
+    began = datetime.fromisoformat(build.began).timestamp()
+    return int(began * 1000), int((began + build.seconds) * 1000)
+
+
 def _run_tags(build: Build) -> dict[str, str]:
     lineage = build.lineage
     tags = {
         "mlflow.runName": f"{build.model} {build.digest.removeprefix('sha256:')[:12]}",
+        "mlflow.user": build.by,
+        "mlflow.source.type": "LOCAL" if build.project else "",
+        "mlflow.source.name": f"{build.project}/pipeline.py" if build.project else "",
         "mlflow.source.git.commit": lineage.commit,
         "mlflow.source.git.dirty": "" if not lineage.commit else str(lineage.worktree != CLEAN).lower(),
         "mlflow.source.git.branch": lineage.branch,
@@ -355,8 +390,8 @@ def _data_set(build: Build) -> mlflow.entities.DatasetInput:
         Dataset(
             name=f"{build.model} training data",
             digest=lineage.data.removeprefix("sha256:")[:36],
-            source_type="modelcd",
-            source=json.dumps({"digest": lineage.data}),
+            source_type="local" if build.project else "modelcd",
+            source=json.dumps({"uri": build.project, "digest": lineage.data}),
             schema=schema,
             profile=json.dumps(profile),
         ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
 from modelcd.domain.versions import CLEAN, DIRTY, Lineage, ModelVersion, brief
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, ProjectError, Rejected
+from modelcd.errors import CannotTell, ProjectError, RegistryError, Rejected
 from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.snapshot import place_of
 from modelcd.steps import accept, validate
@@ -231,12 +231,50 @@ def train(walk: Walk) -> Finding:
         data_until=str(walk.prepared.get("until", "")),
         **source,
     )
-    version = walk.env.registry.add(Build(walk.model, out, digest_of(out), lineage))
+    version = walk.env.registry.add(_build(walk, out, digest_of(out), lineage))
     _take(walk, version, walk.env.registry.fetch(walk.model, version.number))
     told = f"version {version.number} in {walk.trained['seconds']:.1f} s"
     if lineage.commit and lineage.worktree != CLEAN:
         told += f", from {brief(lineage.commit, lineage.worktree)}: {_uncommitted(lineage)}"
     return Finding("train", Verdict.PASS, told, {"digest": version.digest})
+
+
+def _build(walk: Walk, artifact: Path, digest: str, lineage: Lineage) -> Build:
+    known = walk.trained
+    return Build(
+        walk.model,
+        artifact,
+        digest,
+        lineage,
+        by=walk.actor,
+        project=str(walk.path),
+        began=str(known.get("began", "")),
+        seconds=float(known.get("seconds", 0.0)),
+        settings=known.get("settings", {}),
+    )
+
+
+def _tell_registry(walk: Walk, finding: Finding, findings: Sequence[Finding], champion: Candidate | None) -> None:
+    """Leave in the registry what the gates found; it is for people, and a registry that is away stops nothing."""
+    assert walk.version is not None and walk.artifact is not None, "only a built version is judged"
+    lineage, failed = walk.version.lineage, finding.verdict is not Verdict.PASS
+    commit = brief(lineage.commit, lineage.worktree) or f"none ({lineage.worktree or 'not known'})"
+    metrics = finding.evidence["metrics"] | {
+        f"champion/{k}": v for k, v in finding.evidence["champion_metrics"].items()
+    }
+    against = f"version {champion.version}" if champion else "no champion"
+    lines = [
+        f"**Gates {'not passed' if failed else 'passed'}**, against {against}.",
+        f"Delivery {walk.delivery}, by {walk.actor}.",
+        "",
+        f"- commit: {commit}",
+        f"- data: {lineage.rows:,} rows{learned}",
+        "",
+        *(f"- {found.verdict.value}: {found.name}: {found.reason}" for found in findings),
+    ]
+    build = _build(walk, walk.artifact, walk.version.digest, lineage)
+    with suppress(RegistryError):
+        walk.env.registry.add(replace(build, metrics=metrics, notes="\n".join(lines), failed=failed))
 
 
 def _keeping(walk: Walk) -> Mapping[str, Any]:
@@ -302,7 +340,9 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
         "champion_metrics": dict(checked.get("champion_metrics", {})),
     }
     finding = _summed("gates", findings)
-    return replace(finding, evidence={**finding.evidence, **compared})
+    finding = replace(finding, evidence={**finding.evidence, **compared})
+    _tell_registry(walk, finding, findings, champion)
+    return finding
 
 
 def _scratch(walk: Walk, servers: ExitStack, version: int, digest: str, artifact: Path, interpreter: str) -> Instance:
