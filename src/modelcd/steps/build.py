@@ -263,6 +263,7 @@ def _tell_registry(walk: Walk, finding: Finding, findings: Sequence[Finding], ch
         f"champion/{k}": v for k, v in finding.evidence["champion_metrics"].items()
     }
     against = f"version {champion.version}" if champion else "no champion"
+    learned = f", {lineage.data_from} to {lineage.data_until}" * bool(lineage.data_from)
     lines = [
         f"**Gates {'not passed' if failed else 'passed'}**, against {against}.",
         f"Delivery {walk.delivery}, by {walk.actor}.",
