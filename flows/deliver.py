@@ -22,7 +22,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from modelcd.domain.delivery import stream_of
+from modelcd.domain.delivery import SCHEDULED, stream_of
 from modelcd.domain.release import Ending, Endpoint, Release
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, parts
 from modelcd.environment import Environment
@@ -38,7 +38,7 @@ from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_h
 from modelcd.steps.rollback import at_once, begin_rollback, candidate_of, roll_back
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
-from modelcd.workspace import Workspace, actor
+from modelcd.workspace import Workspace, actor, open_workspace
 
 Told = dict[str, Any]
 """How a flow ended, as plain values: ending, why, and model, version, release, environment where there are any."""
@@ -61,12 +61,21 @@ def deliver(
         return visible(_outcome(), go)
 
 
-@flow(name="retrain", flow_run_name="retrain {project}")
-def retrain(workspace: str, project: str, trigger: str = "schedule", by: str = "") -> State[Told]:
+@flow(name="retrain by hand", flow_run_name="retrain {project}")
+def retrain(workspace: str, project: str, trigger: str = "person", by: str = "") -> State[Told]:
     """Deliver the project at *project* if there are data that its champion has not seen."""
     place, who, path = Laptop(Workspace(Path(workspace))), by or actor(), Path(project)
     with place.warm(path):
         return visible(_outcome(), partial(deliver_in, place, path, who, trigger=trigger, new_data=True))
+
+
+@flow(name="retrain", flow_run_name="retrain {model}")
+def retrain_delivered(model: str) -> State[Told]:
+    """Do the same for the folder from which a person delivered *model* last: what Prefect starts.
+
+    It takes a name and no folder: who can start a run does not choose whose code is run.
+    """
+    return visible(_outcome(), lambda: retrain_in(Laptop(open_workspace()), model, actor()))
 
 
 @flow(name="promote", flow_run_name="promote {model} {version} to {environment}")
@@ -115,12 +124,18 @@ def deliver_in(
     trigger: str = "person",
     again: str = "",
     new_data: bool = False,
+    only: str = "",
 ) -> Told:
-    """Walk the project at *project* from its data to production in *place*; with *new_data* only if there are some."""
+    """Walk the project at *project* from its data to production in *place*; with *new_data* only if there are some.
+
+    With *only*, raises `Refused` when the project is that of another model.
+    """
     walk = place.walk(project, who, secrets.token_hex(3))
     staging, production = place.environment("staging"), walk.env
     way = _Way(place, staging, production, again, new_data)
     step("describe", lambda: _described(walk))
+    if only not in ("", walk.model):
+        raise Refused(f"{project} is now the project of {walk.model}, not of {only}", help="deliver it by hand, once")
     try:
         with production.journal.exclusive(stream_of(walk.model), 1.0):
             walk.builds = build.read_builds(production, walk.model)
@@ -135,6 +150,17 @@ def deliver_in(
             f" since {under_way.opened[11:19]} UTC): {error.message}",
             help=f"watch it: modelcd status {walk.model}",
         ) from error
+
+
+def retrain_in(place: Place, model: str, who: str) -> Told:
+    """Deliver *model* once more from the folder from which a person delivered it last, if there are new data.
+
+    Raises `Refused`, and reads nothing of any folder, for a model that no person has delivered in *place*.
+    """
+    project = build.read_builds(place.environment("production"), model).delivered_from
+    if not project:
+        raise Refused(f"no person has delivered {model!r} here", help="run modelcd deliver in its project, once")
+    return deliver_in(place, Path(project), who, trigger=SCHEDULED, new_data=True, only=model)
 
 
 def _warmed_up(env: Environment, model: str) -> None:

@@ -16,7 +16,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from modelcd.domain.delivery import Builds, fold_builds
 from modelcd.environments.journal import journal_of
-from modelcd.flows.deliver import retrain
+from modelcd.flows.deliver import retrain_delivered
 from modelcd.workspace import Workspace, open_workspace
 
 SCHEDULE = "0 5 * * *"
@@ -30,7 +30,7 @@ LOOK_EVERY = 5.0
 
 
 def projects(workspace: Workspace, seen: dict[str, Builds] | None = None) -> dict[str, str]:
-    """Return the newest project folder of each model that was ever delivered, as far as it is still there.
+    """Return the folder from which a person delivered each model last, as far as it is still there.
 
     *seen* keeps what was read, so that the next time only what is new has to be.
     """
@@ -40,8 +40,8 @@ def projects(workspace: Workspace, seen: dict[str, Builds] | None = None) -> dic
         builds = seen.get(stream, Builds(stream))
         if builds.seq < head.seq:
             builds = seen[stream] = fold_builds(builds, journal.read(stream, after=builds.seq))
-        if builds.deliveries and Path(builds.deliveries[-1].project, "pipeline.py").is_file():
-            found[stream.removeprefix("builds/")] = builds.deliveries[-1].project
+        if builds.delivered_from and Path(builds.delivered_from, "pipeline.py").is_file():
+            found[stream.removeprefix("builds/")] = builds.delivered_from
     return found
 
 
@@ -55,10 +55,10 @@ async def serve(workspace: Workspace) -> None:
     while not running.done():
         for model, project in projects(workspace, seen).items():
             if served.get(model) != project:
-                deployment = await retrain.ato_deployment(
+                deployment = await retrain_delivered.ato_deployment(
                     name=model.replace("/", "--"),
                     cron=SCHEDULE,
-                    parameters={"workspace": str(workspace.path), "project": project},
+                    parameters={"model": model},
                     description=f"Deliver {model} when there are data that its champion has not seen.",
                     entrypoint_type=EntrypointType.MODULE_PATH,
                 )

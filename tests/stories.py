@@ -179,7 +179,7 @@ def tell(story: str, stage: Stage) -> None:
         case "deliver":
             flows.deliver_in(replace(stage, data="d2"), stage.folder, "anna")
         case "retrain":
-            flows.deliver_in(replace(stage, data="d2"), stage.folder, "anna", trigger="schedule", new_data=True)
+            flows.retrain_in(replace(stage, data="d2"), MODEL, "anna")
         case "promote" | "promote in trouble":
             flows.promote_in(stage, MODEL, 2, "production", "anna")
         case "roll back" | "roll back what is under way":

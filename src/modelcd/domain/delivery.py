@@ -13,6 +13,9 @@ from typing import Any
 
 from modelcd.domain.records import Record
 
+SCHEDULED = "schedule"
+"""The trigger of a delivery that nobody asked for in person."""
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -49,6 +52,11 @@ class Builds:
     def open(self) -> Delivery | None:
         """The delivery that has not ended, if there is one."""
         return self.deliveries[-1] if self.deliveries and not self.deliveries[-1].ending else None
+
+    @property
+    def delivered_from(self) -> str:
+        """The project folder of the newest delivery that a person asked for; empty when nobody ever did."""
+        return next((d.project for d in reversed(self.deliveries) if d.trigger != SCHEDULED), "")
 
 
 NOTICES = "notices/"
