@@ -31,7 +31,7 @@ from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, 
 from modelcd.explaining import explained, verified
 from modelcd.history import History, delivery_plain, release_plain, serving_plain
 from modelcd.rows import rows_of
-from modelcd.workspace import Workspace, actor, open_workspace
+from modelcd.workspace import Workspace, actor, open_workspace, private
 
 if TYPE_CHECKING:
     from modelcd.adapters.journal import SqlJournal
@@ -272,8 +272,7 @@ class Control:
     def _flows(self) -> Callable[..., Plain]:
         from modelcd.environments.services import prefect_settings
 
-        for key, value in prefect_settings(self.workspace).items():
-            os.environ.setdefault(key, value)
+        os.environ.update(prefect_settings(self.workspace))  # another server must not be sent our credential
         from modelcd.flows.run import run_flow
 
         return run_flow
@@ -288,9 +287,10 @@ class Control:
     def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
         from modelcd.environments.services import FOR_FLOWS, Services
 
-        Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
-        place = str(self.workspace.path)
-        return self._flows()(name, self.tell, described, workspace=place, by=actor(), **parameters)
+        with private():
+            Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
+            place = str(self.workspace.path)
+            return self._flows()(name, self.tell, described, workspace=place, by=actor(), **parameters)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,10 @@
     gateway/         Traefik's configuration   places/       processes of models, their logs
     predictions/     what was answered         snapshots/    the projects' code as it was released
     builds/          data and models under way services/     our own processes and their logs
+    token            the credential that its services ask for
+
+All of it is for the user who made it: folders are 0700, files 0600, whatever the umask.  The folder at the top says
+so; one that others may enter is put right as a whole when it is opened, and otherwise nothing is looked at.
 """
 
 from __future__ import annotations
@@ -14,19 +18,26 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import secrets
 import socket
+import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modelcd.adapters.environment import PRIVATE
 from modelcd.errors import ConfigurationError
 
 FORMAT = 1
 PORTS = {"gateway": 8700, "gateway-admin": 8701, "prefect": 8702, "control": 8703, "mlflow": 8704}
 """The ports of the user's own workspace, by service."""
+
+FOLDERS = ("journal", "registry", "prefect", "gateway", "places", "predictions", "snapshots", "builds", "services")
+"""What is ours in the folder of a workspace."""
 
 ELSEWHERE = 12_000
 """How far up the ports of other workspaces begin: above the known ones, below those that systems lend out."""
@@ -47,6 +58,11 @@ class Workspace:
     def settings(self) -> Path:
         """The file with format and ports."""
         return self.path / "workspace.json"
+
+    @cached_property
+    def token(self) -> str:
+        """The credential of this workspace: whoever has it may do everything with its services.  Never to be logged."""
+        return _token(self.path / "token")
 
     @cached_property
     def ports(self) -> Mapping[str, int]:
@@ -88,7 +104,8 @@ def open_workspace(path: Path | None = None) -> Workspace:
     """
     workspace = Workspace((path or default_path()).expanduser().resolve())
     try:
-        workspace.path.mkdir(parents=True, exist_ok=True)
+        workspace.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(workspace.path)
         if not workspace.settings.exists():
             _refuse_without_settings(workspace)
             _write(workspace.settings, {"format": FORMAT, "ports": _free_ports(workspace.path)})
@@ -136,6 +153,45 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+@contextmanager
+def private() -> Iterator[None]:
+    """Let what this process writes in the block be for its user only."""
+    before = os.umask(PRIVATE)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _make_private(path: Path) -> None:
+    """Take the workspace at *path* from everybody but its owner; at once when it is so already."""
+    if not path.stat().st_mode & PRIVATE:
+        return
+    inside = [
+        Path(folder, name)
+        for ours in FOLDERS
+        for folder, folders, files in os.walk(path / ours)
+        for name in (*folders, *files)
+    ]
+    for one in (*inside, *(path / ours for ours in FOLDERS), *path.glob("*.json"), *path.glob("*.log")):
+        with suppress(FileNotFoundError):  # what runs here meanwhile may have done with it
+            if not one.is_symlink():
+                one.chmod(one.stat().st_mode & 0o700)
+    path.chmod(0o700)  # the last: whoever dies before begins again
+
+
+def _token(path: Path) -> str:
+    """Return what *path* holds, made by whoever is the first to ask."""
+    if not path.exists():
+        with private():
+            fresh = path.with_name(f".token.{os.getpid()}.{threading.get_ident()}")
+            fresh.write_text(secrets.token_urlsafe(32), encoding="ascii")
+            with suppress(FileExistsError):
+                os.link(fresh, path)
+            fresh.unlink()
+    return path.read_text(encoding="ascii")
+
+
 def _free_ports(path: Path) -> dict[str, int]:
     """Choose ports for the workspace at *path*: the known ones for the user's own, others for any other.
 
@@ -166,5 +222,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with private():
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, path)

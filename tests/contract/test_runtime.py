@@ -165,6 +165,15 @@ def test_what_was_meant_for_our_own_interpreter_is_not_passed_on(make: Make, mon
     assert "PYTHONPATH" not in said
 
 
+def test_a_secret_of_whoever_starts_a_server_does_not_reach_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "MODELCD_NOTIFY", "PGPASSWORD", "HTTPS_PROXY", "HOST"):
+        monkeypatch.setenv(name, "http://user:secret@somewhere")
+    said = ask(make(SERVER).start(UNIT))["environment"]
+
+    assert "secret" not in json.dumps(said)
+    assert "HOST" not in said
+
+
 def test_a_server_is_told_where_to_log_its_predictions(tmp_path: Path) -> None:
     runtime = ProcessRuntime(tmp_path / "places", run(SERVER), predictions=lambda place: tmp_path / "spool" / place)
     try:

@@ -185,7 +185,8 @@ def test_a_parameter_from_outside_of_the_code_changes_the_training(
     project: ChildProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = project.project / "pipeline.py"
-    path.write_text(path.read_text().replace('{"C": 1.0}', '{"C": float(os.environ.get("TOY_C", "1"))}'))
+    named = '{"C": float(os.environ.get("TOY_C", "1"))}, environment=["TOY_C"]'
+    path.write_text(path.read_text().replace('{"C": 1.0}', named))
     before = project.call("describe", {}, budget=BUDGET).value["training_code"]
     monkeypatch.setenv("TOY_C", "2")
 
@@ -591,12 +592,63 @@ def test_a_child_beyond_its_memory_is_told_so(tmp_path: Path) -> None:
 
 def test_a_secret_of_the_environment_is_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_TOKEN", "hunter2hunter2")
-    (tmp_path / "pipeline.py").write_text("import os\nraise RuntimeError(os.environ['TOY_TOKEN'])\n")
+    text = "import os\nif 0: Model(environment=('TOY_TOKEN',))\nraise RuntimeError(os.environ['TOY_TOKEN'])\n"
+    (tmp_path / "pipeline.py").write_text(text)
 
     with pytest.raises(ProjectError) as raised:
         ChildProject(tmp_path).call("describe", {}, budget=BUDGET)
     assert "hunter2" not in raised.value.message + raised.value.help
     assert "<TOY_TOKEN>" in raised.value.message
+
+
+def test_a_child_inherits_what_programs_need_and_what_the_project_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"TOY_KEY": "k" * 8, "TOY_URL": "there", "AWS_SECRET_ACCESS_KEY": "s" * 8, "LC_NUMERIC": "C"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "pipeline.py").write_text(
+        "import os, subprocess\nif 0: model = Model('toy', environment=['TOY_URL', 'TOY_MISSING'])\n"
+        "raise RuntimeError(sorted(line.split('=')[0] for line in subprocess.check_output('env', text=True).split()))\n"
+    )
+
+    with pytest.raises(ProjectError) as raised:
+        ChildProject(tmp_path).call("describe", {}, budget=BUDGET)
+    assert all(name in raised.value.message for name in ("PATH", "TOY_URL", "LC_NUMERIC", "OMP_NUM_THREADS"))
+    assert not any(name in raised.value.message for name in ("TOY_KEY", "AWS_SECRET_ACCESS_KEY", "TOY_MISSING"))
+
+
+def test_names_of_variables_that_do_not_stand_as_text_are_refused(project: ChildProject) -> None:
+    pipeline = project.project / "pipeline.py"
+    text = pipeline.read_text().replace("    train=train", "    environment=(*NAMES,), train=train")
+    text = "NAMES = ['TOY_URL']\n" + text
+    pipeline.write_text(text)
+    with pytest.raises(ProjectError, match="environment= names TOY_URL, which does not stand there as text"):
+        project.call("describe", {}, budget=BUDGET)
+
+    pipeline.write_text(text.replace("(*NAMES,)", "('TOY_URL',)"))
+    assert project.call("describe", {}, budget=BUDGET).value["name"]
+
+
+@pytest.mark.parametrize("name", ["", "TOY URL", "MODELCD_JOURNAL", "PREFECT_API_KEY"])
+def test_a_variable_that_is_none_or_not_for_a_project_is_refused(project: ChildProject, name: str) -> None:
+    pipeline = project.project / "pipeline.py"
+    pipeline.write_text(pipeline.read_text().replace("    train=train", f"    environment=[{name!r}], train=train"))
+
+    with pytest.raises(ProjectError, match="environment"):
+        project.call("describe", {}, budget=BUDGET)
+
+
+def test_what_a_child_writes_is_for_its_user_only(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text("open('written', 'w').close()\n")
+    before = os.umask(0o022)
+    try:
+        with pytest.raises(ProjectError):
+            ChildProject(tmp_path).call("describe", {}, budget=BUDGET)
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "written").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.usefixtures("both_ways")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelcd.adapters.environment import without_ours
+from modelcd.adapters.environment import passed
 from modelcd.environments.journal import journal_of, without_password
 from modelcd.errors import ConfigurationError
 from modelcd.workspace import open_workspace
@@ -55,4 +55,4 @@ def test_an_address_without_a_password_is_kept_as_it_is(address: str) -> None:
 
 
 def test_code_that_is_not_ours_gets_no_key_to_the_journal() -> None:
-    assert without_ours({"PATH": "/bin", "MODELCD_JOURNAL": ADDRESS, "PGPASSWORD": "x"}) == {"PATH": "/bin"}
+    assert passed({"PATH": "/bin", "MODELCD_JOURNAL": ADDRESS, "PGPASSWORD": "x"}) == {"PATH": "/bin"}

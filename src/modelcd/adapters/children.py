@@ -25,10 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from modelcd.adapters.environment import without_ours
+from modelcd.adapters.environment import PRIVATE, passed
 from modelcd.adapters.forkserver import Forked, ForkServer
 from modelcd.errors import ChildError, ProjectError
 from modelcd.ports import ChildResult, Unjudged
+from modelcd.project.environment import named
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of what a child printed that are kept, the last ones."""
@@ -53,9 +54,9 @@ FIXED = {
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|DSN", re.IGNORECASE)
 
 
-def environment() -> dict[str, str]:
-    """Return what a child has in its environment."""
-    return {**DEFAULTS, **without_ours(os.environ), **FIXED}
+def environment(project: Path) -> dict[str, str]:
+    """Return what a child of *project* has in its environment."""
+    return {**DEFAULTS, **passed(os.environ, named(project)), **FIXED}
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def warm(project: Path, interpreter: str = sys.executable) -> Iterator[None]:
     key = (Path(project).resolve(), interpreter)
     with _KEEPING:
         if mine := key not in _KEPT:
-            _KEPT[key] = ForkServer(*key, environment())
+            _KEPT[key] = ForkServer(*key, environment(key[0]))
     try:
         yield
     finally:
@@ -215,7 +216,7 @@ class _Child:
     ) -> None:
         arguments = place / "arguments.json"
         arguments.write_text(json.dumps(request), encoding="utf-8")
-        self.environment = environment()
+        self.environment = environment(project.project)
         self._output = bytearray()
         asked = [command, str(arguments), str(place / "result.json")]
         lifeline, hold = os.pipe()
@@ -230,6 +231,7 @@ class _Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=PRIVATE,
                 pass_fds=fds,
             )
         except OSError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from modelcd.adapters.environment import PRIVATE
 from modelcd.errors import RuntimeFailure
 
 
@@ -42,6 +43,7 @@ class Detached:
                     cwd=cwd,
                     env=dict(env),
                     start_new_session=True,
+                    umask=PRIVATE,
                 )
             self._write(process.pid)
         except OSError as error:

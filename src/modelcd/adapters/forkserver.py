@@ -16,6 +16,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from modelcd.adapters.environment import PRIVATE
+
 
 class ForkServer:
     """A process of *interpreter* in the folder *project* that forks commands, which have its *environment*."""
@@ -34,6 +36,7 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                umask=PRIVATE,
                 pass_fds=[theirs.fileno()],
             )
 

@@ -25,7 +25,7 @@ def held(path: Path, what: str, wait: float, fails: type[CannotTell]) -> Iterato
     *what* names the thing in messages.  Raises `Busy`, saying who has it, when it is not free within *wait* seconds,
     and *fails* when it cannot be locked at all.
     """
-    lock = FileLock(path, poll_interval=0.02, fallback_to_soft=False)
+    lock = FileLock(path, mode=0o600, poll_interval=0.02, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=max(0.0, wait))

@@ -25,7 +25,7 @@ from urllib.parse import quote
 import psutil
 
 from modelcd.adapters.detached import Detached
-from modelcd.adapters.environment import without_ours
+from modelcd.adapters.environment import passed
 from modelcd.adapters.locks import held
 from modelcd.artifact import read_manifest, toolchain_changes
 from modelcd.errors import ConfigurationError, RuntimeFailure
@@ -33,6 +33,9 @@ from modelcd.ports import Instance, Still, Unit, always
 
 TOKEN = "MODELCD_INSTANCE"
 """The variable by which the processes of one start of an instance know each other."""
+
+SETTINGS = ("MODELCD_LOG", "MODELCD_BODY_LIMIT", "MODELCD_DRAIN")
+"""What tunes our model server, and is passed to it."""
 
 GRACE = 10.0
 """Seconds between asking a model to end and ending it."""
@@ -137,7 +140,7 @@ class ProcessRuntime:
 
     def _environment(self, unit: Unit, record: _Record) -> dict[str, str]:
         # What was meant for our own interpreter (PYTHONPATH, PYTHONHOME, …) would mislead the unit's.
-        inherited = {name: value for name, value in without_ours(os.environ).items() if not name.startswith("PYTHON")}
+        inherited = {n: value for n, value in passed(os.environ, SETTINGS).items() if not n.startswith("PYTHON")}
         environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **inherited}
         environment.pop("VIRTUAL_ENV", None)
         if self._predictions is not None:

@@ -108,6 +108,8 @@ class Database:
     def _prepare(self, engine: Engine) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.exists:
+                self.path.touch(mode=0o600)  # what SQLite puts beside it gets the same mode
         except OSError as error:
             raise self._fails(f"{self._what} {self.path}: {error}", help="make its folder writable") from error
         with engine.connect() as connection:

@@ -132,6 +132,8 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:  # noqa: ARG001 - taken out before click sees it
     """Continuous delivery of machine-learning models."""
+    if ctx.invoked_subcommand not in ("init", "demo"):  # they make a project, which is the user's to share
+        os.umask(0o077)
     if workspace is not None:
         os.environ["MODELCD_WORKSPACE"] = str(workspace.expanduser().resolve())
     if ctx.invoked_subcommand is None:

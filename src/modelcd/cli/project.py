@@ -146,11 +146,14 @@ def _project(folder: Path) -> Iterator[Line]:
         return
     from modelcd.adapters.children import ChildProject
     from modelcd.domain.telling import counted
+    from modelcd.project.environment import missing
 
     try:
         project = ChildProject(folder.resolve())
         spec = project.call("describe", {}, budget=60.0).value
         yield True, f"pipeline.py describes {spec['name']}", ""
+        if lacking := missing(folder.resolve(), os.environ):
+            yield False, f"pipeline.py names variables that are not set here: {', '.join(lacking)}", "export them"
         files = project.call("data", {}, budget=600.0).value["files"]
         yield bool(files), counted(len(files), "data file"), f"put data where {spec['data']['pattern']} finds them"
         for finding in project.call("try_guards", {}, budget=600.0).value["findings"]:

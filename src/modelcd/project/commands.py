@@ -36,6 +36,7 @@ from modelcd import snapshot as snapshots
 from modelcd.domain.plain import to_plain
 from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Model, nearest
+from modelcd.project.environment import refuse_unread
 from modelcd.project.loading import load, load_policy
 from modelcd.project.slicing import Part, Slice, cut
 
@@ -49,6 +50,7 @@ def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - al
     """Say what `pipeline.py` declares, and which code, policy and toolchain that is."""
     model, loaded = load_watched(project)
     _acceptance_is_there(project, model)
+    refuse_unread(project, model.environment)
     training, policy = cut(project, Part.TRAINING, loaded), cut(project, Part.POLICY)
     whole = cut(project, Part.ALL, loaded)
     declared = {

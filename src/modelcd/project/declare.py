@@ -342,6 +342,8 @@ class Model:
         budgets: How long each part may take.
         tests: A folder of pytest tests that run before training.
         files: What training reads besides its code and data (a YAML of settings, say); a change of one trains again.
+        environment: Names of variables of the environment that the project's code gets besides those that every
+            program needs (docs/security.md), written out here; their values are kept nowhere.
         method: `"predict_proba"` or `"predict"`, the one that gives the scores; found out when left away: chances
             of two classes, `predict` for anything else.  With `"predict_proba"` and more classes a score is a list.
 
@@ -375,6 +377,7 @@ class Model:
     budgets: Budgets = field(default=Budgets(), kw_only=True)
     tests: str = field(default="tests/", kw_only=True)
     files: tuple[str, ...] = field(default=(), kw_only=True)
+    environment: tuple[str, ...] = field(default=(), kw_only=True)
     method: str | None = field(default=None, kw_only=True)
 
     if TYPE_CHECKING:
@@ -393,6 +396,7 @@ class Model:
             budgets: Budgets = ...,
             tests: str = "tests/",
             files: Iterable[str] = (),
+            environment: Iterable[str] = (),
             method: str | None = None,
         ) -> None: ...
 
@@ -409,6 +413,7 @@ class Model:
                 )
         object.__setattr__(self, "gates", tuple(_checked_gate(gate) for gate in self.gates))
         object.__setattr__(self, "files", tuple(str(PurePath(path)) for path in self.files))
+        object.__setattr__(self, "environment", tuple(_variable(name) for name in self.environment))
         if self.method is not None and self.method not in METHODS:
             raise ProjectError(
                 f"method must be {' or '.join(METHODS)}, got {self.method!r}", help=nearest(self.method, METHODS)
@@ -437,6 +442,14 @@ class Model:
                 f"parameters are given, but {getattr(self.train, '__name__', 'train')} does not take them",
                 help="def train(frame, parameters): …",
             )
+
+
+def _variable(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ProjectError(f"environment holds {name!r}, which names no variable", help='environment=("FEATURES_URL",)')
+    if name.startswith(("MODELCD_", "PREFECT_")):
+        raise ProjectError(f"environment names {name}, which is not for a project", help="leave it out")
+    return name
 
 
 def takes_parameters(train: Callable[..., Any]) -> bool:
