@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
+from modelcd.adapters.guard import credential
 from modelcd.environments.services import Services
 
 TOLERANCE = 0.05
@@ -53,7 +54,8 @@ def close_abandoned(services: Services) -> list[str]:
     """
     running = {"state": {"type": {"any_": ["RUNNING"]}}}
     closed = []
-    with httpx.Client(base_url=f"{services.url('prefect')}/api/", timeout=10.0, verify=False, trust_env=False) as api:
+    api_of, headers = f"{services.url('prefect')}/api/", credential(services.workspace.token)
+    with httpx.Client(base_url=api_of, headers=headers, timeout=10.0, verify=False, trust_env=False) as api:
         for run in _asked(api, "flow_runs/filter", {"flow_runs": running}):
             if not gone(str(run["infrastructure_pid"] or "")):
                 continue

@@ -6,6 +6,7 @@ waits until it answers, `Services.down` ends all.  A lock keeps two commands fro
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 import psutil
 
 from modelcd.adapters.detached import Detached
+from modelcd.adapters.environment import passed
+from modelcd.adapters.guard import credential
 from modelcd.adapters.locks import held
 from modelcd.adapters.processes import ProcessRuntime
 from modelcd.adapters.traefik import Gateway
@@ -47,6 +50,10 @@ def prefect_settings(workspace: Workspace) -> dict[str, str]:
         **QUIET,
         "PREFECT_HOME": str(workspace.path / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{workspace.ports['prefect']}/api",
+        # Not PREFECT_API_AUTH_STRING, which some of its websockets send only once they are open.
+        "PREFECT_CLIENT_CUSTOM_HEADERS": json.dumps(credential(workspace.token)),
+        "PREFECT_UI_API_URL": "/api",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{workspace.ports['prefect']}",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
@@ -149,7 +156,8 @@ class Services:
 
         try:
             # Plain HTTP on the loopback: loading certificates would cost more than the question.
-            return httpx.get(url, timeout=2.0, verify=False, trust_env=False).status_code < 400
+            headers = credential(self.workspace.token)
+            return httpx.get(url, headers=headers, timeout=2.0, verify=False, trust_env=False).status_code < 400
         except httpx.HTTPError:
             return False
 
@@ -173,7 +181,7 @@ class Services:
         if name == "gateway":
             self._forget_stale_endpoints()
             return self.gateway.start()
-        env = {**os.environ, **prefect_settings(self.workspace), "MODELCD_WORKSPACE": str(self.workspace.path)}
+        env = {**inherited(name), **prefect_settings(self.workspace), "MODELCD_WORKSPACE": str(self.workspace.path)}
         if name == "prefect":
             env.pop("PREFECT_API_URL")
         env.setdefault("OMP_NUM_THREADS", "1")
@@ -205,18 +213,20 @@ class Services:
         run = [sys.executable, "-m"]
         port = str(self.workspace.ports.get(name, 0))
         commands: Mapping[str, list[str]] = {
-            "prefect": [*run, "prefect", "server", "start", "--host", "127.0.0.1", "--port", port],
+            "prefect": [*run, "modelcd.flows.server"],
             "control": [*run, "modelcd.api"],
             "deployments": [*run, "modelcd.flows.deployments"],
-            "mlflow": [*run, "mlflow", "server", "--host", "127.0.0.1", "--port", port, *self._mlflow_store()],
+            "mlflow": [
+                *run,
+                "modelcd.adapters.mlflow_pages",
+                registry_uri(self.workspace),
+                port,
+                str(self.workspace.token_file),
+            ],
         }
         if name not in commands:
             raise UnknownName("service", name, commands)
         return commands[name]
-
-    def _mlflow_store(self) -> list[str]:
-        store = registry_uri(self.workspace)
-        return ["--backend-store-uri", store, "--workers", "1"]
 
     def _health(self, name: str) -> str:
         paths = {"prefect": "/api/health", "control": "/v1/health", "mlflow": "/health"}
@@ -233,6 +243,16 @@ class Services:
     def log(self, name: str) -> Path:
         """Return the log file of the service *name*."""
         return self._detached(name).log
+
+
+def inherited(name: str) -> dict[str, str]:
+    """Return what the service *name* gets of our environment.
+
+    Those that start the projects' code have all of it, to pass on what a project names; the others what programs need.
+    """
+    if name not in ("control", "deployments"):
+        return passed(os.environ)
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
 
 def registry_uri(workspace: Workspace) -> str:

@@ -18,10 +18,10 @@ import modelcd
 MODEL = "flight-delay"
 
 
-def post(url, content):
+def post(url, content, **headers):
     """Send *content* as JSON and return the answer's headers."""
     body = json.dumps(content).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.headers
 
@@ -31,11 +31,12 @@ def fly(number, first, rate):
     control = modelcd.connect()
     endpoint = control.url(MODEL)
     feedback = f"{control.services()['control']['url']}/v1/models/{MODEL}/feedback"
+    credential = f"Bearer {control.workspace.token}"
     flights = month(number).head(first)
     rows = json.loads(flights.drop(columns=["late"]).to_json(orient="records", date_format="iso"))
     for row, late in zip(rows, flights["late"], strict=True):
         prediction = post(f"{endpoint}/predict", {"rows": [row]})["X-Prediction-Id"]
-        post(feedback, {"labels": [{"id": prediction, "label": bool(late)}]})
+        post(feedback, {"labels": [{"id": prediction, "label": bool(late)}]}, Authorization=credential)
         time.sleep(1 / rate)
     return len(rows)
 

@@ -62,7 +62,12 @@ class Workspace:
     @cached_property
     def token(self) -> str:
         """The credential of this workspace: whoever has it may do everything with its services.  Never to be logged."""
-        return _token(self.path / "token")
+        return _token(self.token_file)
+
+    @property
+    def token_file(self) -> Path:
+        """The file with the credential."""
+        return self.path / "token"
 
     @cached_property
     def ports(self) -> Mapping[str, int]:

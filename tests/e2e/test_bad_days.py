@@ -31,6 +31,7 @@ import pytest
 from desk import MODEL, Cli, replace
 
 from modelcd import connect
+from modelcd.adapters.guard import credential
 from modelcd.control import Control
 from modelcd.domain.routing import Arm, Routing
 from modelcd.environments.laptop import laptop
@@ -486,21 +487,22 @@ def test_a_retraining_that_prefect_triggers_goes_all_the_way(day: Day) -> None:
     data = day.project / "data"
     pd.read_csv(data / "measurements.csv").head(200).to_csv(data / "more.csv", index=False)
     api = f"{day.control.services()['prefect']['url']}/api"
+    known = credential(day.control.workspace.token)
 
     def deployment() -> str:
-        found = httpx.get(f"{api}/deployments/name/retrain/{MODEL}")
+        found = httpx.get(f"{api}/deployments/name/retrain/{MODEL}", headers=known)
         return str(found.json()["id"]) if found.status_code == 200 else ""
 
     def asked() -> str:
         # A server that has just come up may still refuse: its database is busy with its own services.
-        answer = httpx.post(f"{api}/deployments/{deployment()}/create_flow_run", json={}, timeout=20)
+        answer = httpx.post(f"{api}/deployments/{deployment()}/create_flow_run", json={}, headers=known, timeout=20)
         return str(answer.json()["id"]) if answer.status_code == 201 else ""
 
     eventually(deployment, "the deployment")
     run = f"{api}/flow_runs/{eventually(asked, 'a run of it')}"
 
     def final() -> Any:
-        state = httpx.get(run).json()["state"]
+        state = httpx.get(run, headers=known).json()["state"]
         return state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") and state
 
     state = eventually(final, "the end of the run", 150.0)

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from modelcd.adapters.guard import credential
 from modelcd.environments.services import Services, prefect_settings
 from modelcd.testing.traffic import free_port
 from modelcd.workspace import Workspace, open_workspace
@@ -142,7 +143,8 @@ def test_a_story_that_is_not_to_be_seen_asks_no_server(place: Workspace, tmp_pat
 def test_each_step_is_a_task_on_the_pages_of_the_server(server: Services, tmp_path: Path) -> None:
     told = live(server.workspace, tmp_path)
 
-    answer = httpx.post(f"{server.url('prefect')}/api/task_runs/filter", json={}, timeout=20)
+    headers = credential(server.workspace.token)
+    answer = httpx.post(f"{server.url('prefect')}/api/task_runs/filter", json={}, headers=headers, timeout=20)
     assert (told.came, told.did) == ({"ending": "promoted"}, STEPS)
     assert {run["name"] for run in answer.json()} >= set(STEPS)
 

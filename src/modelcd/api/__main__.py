@@ -12,8 +12,8 @@ from functools import partial
 
 import httpx
 import psutil
-import uvicorn
 
+from modelcd.adapters.guard import server
 from modelcd.api.app import application
 from modelcd.control import ENVIRONMENTS, Control
 from modelcd.environments.abandoned import close_abandoned
@@ -113,18 +113,17 @@ def main() -> None:
     """Serve until told to stop."""
     workspace = open_workspace()
     stop = threading.Event()
-    app, port = application(Control(workspace)), workspace.ports["control"]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    serving = server(application(Control(workspace)), workspace.ports["control"], workspace.token)
     works: list[Callable[[], None]] = [
         partial(reconcile, workspace, stop),
         partial(revive, workspace, stop),
         partial(tidy, workspace, stop),
-        partial(outlive, workspace, stop, partial(setattr, server, "should_exit", True)),
+        partial(outlive, workspace, stop, partial(setattr, serving, "should_exit", True)),
     ]
     threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:
         thread.start()
-    server.run()
+    serving.run()
     stop.set()
     for thread in threads:
         thread.join(10.0)

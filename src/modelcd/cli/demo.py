@@ -127,7 +127,8 @@ class Demo:
         from modelcd.control import connect
 
         control = connect(self.workspace)
-        door = f"http://127.0.0.1:{control.workspace.ports['control']}/v1/models/{MODEL}/feedback"
+        place = control.workspace
+        door = f"http://modelcd:{place.token}@127.0.0.1:{place.ports['control']}/v1/models/{MODEL}/feedback"
         frames = [months.month(number) for number in MONTHS]
         return Traffic(f"{control.url(MODEL)}/predict", door, frames, "date", "late", self.rate, EVERY).start()
 

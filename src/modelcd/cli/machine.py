@@ -63,17 +63,19 @@ def down() -> None:
 
 @click.command(cls=Taught)
 def ui() -> None:
-    """Give the addresses of the pages of Prefect and MLflow; MLflow's server is started by this.
+    """Give the addresses of the pages of Prefect and MLflow, and what they ask for; MLflow's is started by this.
 
     \b
     modelcd ui
     """
+    from modelcd.adapters.guard import USER
     from modelcd.environments.services import EVERYTHING, Services
     from modelcd.workspace import open_workspace
 
     workspace = open_workspace()
     Services(workspace).up((*EVERYTHING, "mlflow"), tell=lambda name: click.echo(f"  starting {name} …", err=True))
     _addresses(workspace, "mlflow")
+    click.echo(f"  they ask for a user and a password: {USER}, {workspace.token}")
 
 
 @click.command(cls=Taught)

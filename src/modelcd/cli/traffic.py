@@ -29,6 +29,7 @@ LABELS_EVERY = 0.5
 class Traffic:
     """Sends the rows of *frames* (in time order by the column *time*) to *url*, and their *target* to *door*.
 
+    A password in *door* is the credential that it asks for.
     One of *every* rows is sent; when time is up, the next of every so many, from the beginning: no row comes twice.
     """
 
@@ -104,10 +105,12 @@ class Traffic:
                     self._labels = batch + self._labels
 
     def _deliver(self, batch: list[dict[str, Any]]) -> bool:
-        connection = http.client.HTTPConnection(self._door.netloc, timeout=30)
+        door = self._door
+        connection = http.client.HTTPConnection(door.hostname or "", door.port, timeout=30)
         try:
             text = json.dumps({"labels": batch})
-            connection.request("POST", self._door.path, text, {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {door.password}"}
+            connection.request("POST", door.path, text, headers)
             good = connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
