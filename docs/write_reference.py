@@ -30,7 +30,9 @@ An error is one paragraph on standard error: what is wrong, and what to do.  Wit
 standard output: `{{"error": {{"kind": …, "message": …, "help": …, "exit": …}}}}`.
 """
 HTTP_SAYS = """\
-The control API of a workspace, on the loopback at the port that `modelcd ui` gives.  Every error has the form
+The control API of a workspace, on the loopback at the port that `modelcd ui` gives.  It asks for the workspace's
+credential, as `Authorization: Bearer …` or as the password of the user `modelcd`: `modelcd ui` shows it, and the
+workspace's file `token` holds it ([who may ask](../security.md)).  Every error has the form
 `{"error": …, "help": …}`.  What a model takes is in [serving](../serving.md).
 """
 CONTROL_SAYS = """\
