@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from modelcd.adapters.guard import credential
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environments.abandoned import close_abandoned, driver_of, gone
 from modelcd.environments.services import Services, prefect_settings
@@ -130,7 +131,9 @@ class Pages:
         return str(artifact["data"])
 
     def _asked(self, what: str, question: dict[str, Any]) -> Any:
-        return httpx.post(f"{self.api}/{what}/filter", json=question, timeout=20).raise_for_status().json()
+        headers = credential(self.services.workspace.token)
+        answer = httpx.post(f"{self.api}/{what}/filter", json=question, headers=headers, timeout=20)
+        return answer.raise_for_status().json()
 
 
 @pytest.fixture(scope="module")
