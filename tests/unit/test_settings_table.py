@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from modelcd.adapters.environment import NAMES
 from modelcd.serving.settings import Settings
 from modelcd.workspace import PORTS, open_workspace
 
@@ -19,7 +20,13 @@ NONE_OF_OURS = {
     "GIT_PYTHON_REFRESH": "keeps GitPython quiet, which MLflow imports",
     "GIT_TERMINAL_PROMPT": "keeps git from asking",
     "RESOURCE_DOES_NOT_EXIST": "an error of MLflow",
-    "VIRTUAL_ENV": "taken out of a model's environment",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "given to our services, never taken: docs/security.md",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "given to our services, never taken: docs/security.md",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "given to our services, never taken: docs/security.md",
+    "PREFECT_CLIENT_CUSTOM_HEADERS": "given to our services, never taken: docs/security.md",
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "given to our services, never taken: docs/security.md",
+    "PREFECT_UI_API_URL": "given to our services, never taken: docs/security.md",
+    **dict.fromkeys(NAMES, "handed on as it is: docs/security.md"),
 }
 """What looks like a variable and is no setting, with why."""
 
