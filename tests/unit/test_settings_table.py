@@ -26,7 +26,7 @@ NONE_OF_OURS = {
     "PREFECT_CLIENT_CUSTOM_HEADERS": "given to our services, never taken: docs/security.md",
     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "given to our services, never taken: docs/security.md",
     "PREFECT_UI_API_URL": "given to our services, never taken: docs/security.md",
-    **dict.fromkeys(NAMES, "handed on as it is: docs/security.md"),
+    **dict.fromkeys(filter(VARIABLE.fullmatch, NAMES), "handed on as it is: docs/security.md"),
 }
 """What looks like a variable and is no setting, with why."""
 
