@@ -15,7 +15,18 @@ import griffe
 
 import modelcd
 
-PIPELINE = ("Model", "Dataset", "Gate", "Canary", "guard", "domain.policy.Guard", "OnDoubt", "Acceptance", "Budgets")
+PIPELINE = (
+    "Model",
+    "Dataset",
+    "Gate",
+    "Canary",
+    "guard",
+    "domain.policy.Guard",
+    "OnDoubt",
+    "Acceptance",
+    "Budgets",
+    "Retrain",
+)
 CONTROL = ("connect", "control.Control", "planning.Given")
 """What is public, in the order in which one meets it; what else `modelcd.__all__` has comes after the first."""
 

@@ -37,7 +37,7 @@ QUIET = {
 
 EVERYTHING = ("gateway", "prefect", "control", "deployments")
 FOR_FLOWS = ("gateway", "prefect", "control")
-"""What a flow waits for; the rest is started by the control process when these answer."""
+"""What always runs; the control process starts the deployments, too, once something was scheduled."""
 
 ON_DEMAND = ("mlflow",)
 PATIENCE = 120.0
@@ -72,7 +72,7 @@ class Services:
 
     workspace: Workspace
 
-    def up(self, names: Iterable[str] = EVERYTHING, tell: Callable[[str], None] = lambda _: None) -> None:
+    def up(self, names: Iterable[str] = FOR_FLOWS, tell: Callable[[str], None] = lambda _: None) -> None:
         """Start those of *names* that do not run; returns when all answer.
 
         Raises `ConfigurationError` for a port that somebody else has, `RuntimeFailure` with the newest log lines.

@@ -36,6 +36,7 @@ from modelcd.steps import build
 from modelcd.steps.place import Place
 from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_held, refuse_rejected, settle, told_of
 from modelcd.steps.rollback import at_once, begin_rollback, candidate_of, roll_back
+from modelcd.steps.schedule import keep_schedule, read_schedules
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
 from modelcd.workspace import Workspace, actor, open_workspace
@@ -140,6 +141,7 @@ def deliver_in(
         with production.journal.exclusive(stream_of(walk.model), 1.0):
             walk.builds = build.read_builds(production, walk.model)
             build.open_delivery(walk, reason=reason, trigger=trigger)
+            _scheduled(walk, trigger)
             return _recorded(walk, lambda: _walk(walk, way))
     except Busy as error:
         under_way = build.read_builds(production, walk.model).open
@@ -161,6 +163,12 @@ def retrain_in(place: Place, model: str, who: str) -> Told:
     if not project:
         raise Refused(f"no person has delivered {model!r} here", help="run modelcd deliver in its project, once")
     return deliver_in(place, Path(project), who, trigger=SCHEDULED, new_data=True, only=model)
+
+
+def _scheduled(walk: build.Walk, trigger: str) -> None:
+    """Keep what a person's delivery says of retraining, whatever becomes of it; a retraining schedules nothing."""
+    if trigger != SCHEDULED and (told := keep_schedule(walk)):
+        listener.get()("schedule", "note", told, 0.0)
 
 
 def _warmed_up(env: Environment, model: str) -> None:
@@ -187,7 +195,9 @@ def _recorded(walk: build.Walk, go: Callable[[], Told]) -> Told:
     except BaseException as error:
         _closed(walk, "interrupted", f"{type(error).__name__} in its driver")
         raise
-    told = {**told, "delivery": walk.delivery, "model": walk.model}
+    scheduled = read_schedules(walk.env.journal).get(walk.model)
+    retrain = scheduled.plain(walk.env.clock.now()) if scheduled else None
+    told = {**told, "delivery": walk.delivery, "model": walk.model, "retrain": retrain}
     _closed(walk, told["ending"], told["why"], told=told)
     return told
 

@@ -1,71 +1,71 @@
-"""The process that serves `retrain` as a deployment, on a schedule, for every project that was ever delivered.
+"""The process that serves `retrain` as a deployment for every model that a person scheduled, at its own times.
 
 Run as a module: `python -m modelcd.flows.deployments`, with `MODELCD_WORKSPACE` and Prefect's settings in the
-environment.  A project delivered while it runs is taken in within seconds.
+environment.  The control process starts it once something was scheduled, and what is scheduled stands in the journal;
+what is scheduled, changed or taken away while it runs is so within seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 from prefect.client.orchestration import get_client
+from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
+from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
-from modelcd.domain.delivery import Builds, fold_builds
 from modelcd.environments.journal import journal_of
 from modelcd.flows.deliver import retrain_delivered
+from modelcd.steps.schedule import Scheduled, read_schedules
 from modelcd.workspace import Workspace, open_workspace
-
-SCHEDULE = "0 5 * * *"
-"""When a project that says nothing else is looked at for new data: every day at five."""
 
 PATIENCE = 120.0
 """Seconds that Prefect's server may take until it answers."""
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks for new projects."""
-
-
-def projects(workspace: Workspace, seen: dict[str, Builds] | None = None) -> dict[str, str]:
-    """Return the folder from which a person delivered each model last, as far as it is still there.
-
-    *seen* keeps what was read, so that the next time only what is new has to be.
-    """
-    journal, seen = journal_of(workspace), seen if seen is not None else {}
-    found = {}
-    for stream, head in journal.heads("builds/").items():
-        builds = seen.get(stream, Builds(stream))
-        if builds.seq < head.seq:
-            builds = seen[stream] = fold_builds(builds, journal.read(stream, after=builds.seq))
-        if builds.delivered_from and Path(builds.delivered_from, "pipeline.py").is_file():
-            found[stream.removeprefix("builds/")] = builds.delivered_from
-    return found
+"""Seconds between two looks at what is scheduled."""
 
 
 async def serve(workspace: Workspace) -> None:
-    """Serve one deployment a project, for ever."""
+    """Serve one deployment for each model that is scheduled, and none besides, for ever."""
     await _server()
-    runner = Runner(name="modelcd", pause_on_shutdown=False, limit=1)
+    journal, runner = journal_of(workspace), Runner(name="modelcd", pause_on_shutdown=False, limit=1)
     running = asyncio.create_task(runner.start())
-    served: dict[str, str] = {}
-    seen: dict[str, Builds] = {}
+    served: dict[str, Scheduled] | None = None
     while not running.done():
-        for model, project in projects(workspace, seen).items():
-            if served.get(model) != project:
-                deployment = await retrain_delivered.ato_deployment(
-                    name=model.replace("/", "--"),
-                    cron=SCHEDULE,
-                    parameters={"model": model},
-                    description=f"Deliver {model} when there are data that its champion has not seen.",
-                    entrypoint_type=EntrypointType.MODULE_PATH,
-                )
-                await runner.aadd_deployment(deployment)
-                served[model] = project
+        wanted = read_schedules(journal)
+        if wanted != served:
+            await _take_away({_name(model) for model in wanted})
+            for model, scheduled in wanted.items():
+                if (served or {}).get(model) != scheduled:
+                    await runner.aadd_deployment(await _deployment(scheduled))
+            served = wanted
         await asyncio.wait([running], timeout=LOOK_EVERY)
     await running
+
+
+async def _deployment(scheduled: Scheduled) -> RunnerDeployment:
+    return await retrain_delivered.ato_deployment(
+        name=_name(scheduled.model),
+        schedule=Cron(scheduled.retrain.cron, timezone=scheduled.retrain.timezone),
+        parameters={"model": scheduled.model},
+        description=f"Deliver {scheduled.model} when there are data that its champion has not seen.",
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+async def _take_away(wanted: set[str]) -> None:
+    """Delete every deployment, with the runs that it planned, that is not *wanted* any more."""
+    async with get_client() as client:
+        for deployment in await client.read_deployments():
+            if deployment.name not in wanted:
+                await client.delete_deployment(deployment.id)
+
+
+def _name(model: str) -> str:
+    return model.replace("/", "--")
 
 
 async def _server() -> None:

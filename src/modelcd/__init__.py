@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.policy import Acceptance, Budgets, Canary, Gate, OnDoubt
+from modelcd.domain.schedule import Retrain
 from modelcd.project.declare import Dataset, Model, guard
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Acceptance", "Budgets", "Canary", "Dataset", "Gate", "Model", "OnDoubt", "connect", "guard"]
+__all__ = ["Acceptance", "Budgets", "Canary", "Dataset", "Gate", "Model", "OnDoubt", "Retrain", "connect", "guard"]
 
 
 def __getattr__(name: str) -> Any:

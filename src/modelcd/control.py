@@ -455,7 +455,8 @@ class Control:
 
         Returns:
             A line per model and environment: `model`, `environment`, `version`, `since`, `release`, `url`, `routing`
-            (what is wanted), `held_by`, `held_since`, `trouble`, and `under_way`, the release or None.
+            (what is wanted), `held_by`, `held_since`, `trouble`, `under_way`, the release or None, and `retrain`, as
+            `scheduled` gives it, or None.
 
         Raises:
             UnknownName: There is no such model.
@@ -467,7 +468,26 @@ class Control:
         endpoints = self._history.standing(model)
         if model and not endpoints:
             self._known(model, "")
-        return [self._status(endpoint) for endpoint in endpoints]
+        scheduled = self.scheduled(model)
+        return [{**self._status(endpoint), "retrain": scheduled.get(endpoint.model)} for endpoint in endpoints]
+
+    def scheduled(self, model: str = "") -> dict[str, Plain]:
+        """Tell which models are retrained by themselves, when next, from which folder, and who delivered that.
+
+        Args:
+            model: Only this one; all, if empty.
+
+        Returns:
+            By the model's name: `cron`, `timezone`, `next` (ISO 8601), `project`, `by` and `since`.
+
+        Examples:
+            >>> control.scheduled("churn")
+            {}
+        """
+        from modelcd.steps.schedule import read_schedules
+
+        found, now = read_schedules(self._journal), datetime.now(UTC)
+        return {name: one.plain(now) for name, one in found.items() if model in ("", name)}
 
     def history(self, model: str, environment: str = "") -> list[Plain]:
         """Return the releases and deliveries of a model, newest first.

@@ -74,7 +74,7 @@ def test_every_folder_with_code_is_a_package() -> None:
 
 
 def test_the_public_surface_is_what_a_pipeline_needs() -> None:
-    classes = ["Acceptance", "Budgets", "Canary", "Dataset", "Gate", "Model", "OnDoubt"]
+    classes = ["Acceptance", "Budgets", "Canary", "Dataset", "Gate", "Model", "OnDoubt", "Retrain"]
     assert modelcd.__all__ == [*classes, "connect", "guard"]
     assert [name for name in modelcd.__all__ if not hasattr(modelcd, name)] == []
 

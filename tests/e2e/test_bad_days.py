@@ -225,12 +225,14 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
 
 
 def plainly(project: Path) -> None:
-    """Let the project ask for what the engine needs and nothing else: a short ladder, no tests, no expectations."""
+    """Let the project ask for what the engine needs: a short ladder and a schedule, no tests or expectations."""
     path = project / "pipeline.py"
     text = re.sub(r"Canary\(.*?\n    \)", f"Canary({POLICY})", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     for asked in ('    acceptance="acceptance/",\n', ", expectations=expectations"):
         assert asked in text
         text = text.replace(asked, "")
+    yearly = 'retrain=Retrain("0 5 1 1 *", timezone="UTC"),\n    rollout='
+    text = text.replace("rollout=", yearly).replace("import Canary,", "import Canary, Retrain,")
     path.write_text(text, encoding="utf-8")
     shutil.rmtree(project / "tests")
 

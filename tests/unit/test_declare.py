@@ -34,7 +34,7 @@ def model(**arguments: Any) -> Model:
 @pytest.fixture
 def written(tmp_path: Path) -> Iterator[Callable[[str], ProjectError]]:
     """Write lines after the imports of a pipeline.py, load it, and return the error; line 4 is the first."""
-    head = "from modelcd import Canary, Dataset, Gate, Model, guard\n\ndef train(frame): return frame\n"
+    head = "from modelcd import Canary, Dataset, Gate, Model, Retrain, guard\n\ndef train(frame): return frame\n"
 
     def error(text: str) -> ProjectError:
         (tmp_path / "pipeline.py").write_text(head + text)
@@ -222,6 +222,24 @@ def test_what_happens_in_doubt_is_one_of_the_known_words() -> None:
         pytest.param("from modelcd import Canry", "modelcd has no 'Canry'", "did you mean 'Canary'?", id="an import"),
         pytest.param("x = tran", "nothing is named 'tran'", "did you mean 'train'?", id="a name"),
         pytest.param("import featurs", "no module is named 'featurs'", "featurs.py", id="a module"),
+        pytest.param(
+            'r = Retrain("0 25 * * *")',
+            "line 4: cron='0 25 * * *' cannot be read: Bad hour",
+            "is every day at five",
+            id="a cron",
+        ),
+        pytest.param(
+            'r = Retrain("0 5 * * *", timezone="Europe/Berln")',
+            "line 4: no time zone is named 'Europe/Berln'",
+            "did you mean 'Europe/Berlin'?",
+            id="a time zone",
+        ),
+        pytest.param(
+            'm = Model("m", train=print, data=Dataset("d/*.csv", target="y"), retrain="0 5 * * *")',
+            "line 4: retrain must be a Retrain, got str",
+            'retrain=Retrain("0 5 * * *")',
+            id="a schedule",
+        ),
         pytest.param("def f(:", "pipeline.py, line 4: ", "def f(:", id="syntax"),
         pytest.param("\nx = [1][2]", "line 5: IndexError: list index out of range", "[1][2]", id="any other error"),
         pytest.param("exit(3)", "line 4: called exit(3) while it was read", "", id="exit"),

@@ -16,10 +16,13 @@ import psutil
 from modelcd.adapters.guard import server
 from modelcd.api.app import application
 from modelcd.control import ENVIRONMENTS, Control
+from modelcd.domain.delivery import SCHEDULES
 from modelcd.environments.abandoned import close_abandoned
+from modelcd.environments.journal import journal_of
 from modelcd.environments.laptop import laptop, notices
 from modelcd.environments.services import Services
-from modelcd.errors import ModelcdError
+from modelcd.errors import CannotTell, ModelcdError
+from modelcd.ports import Journal
 from modelcd.steps.announce import Announcer
 from modelcd.steps.reconcile import Reconciler
 from modelcd.workspace import Workspace, open_workspace
@@ -33,7 +36,7 @@ TIDY_EVERY = 5.0
 GRACE = 5.0
 """Seconds that a process of a removed workspace has to end by itself."""
 
-KEPT_ALIVE = ("gateway", "prefect", "deployments")
+KEPT_ALIVE = ("gateway", "prefect")
 
 
 def say(text: str) -> None:
@@ -59,11 +62,19 @@ def reconcile(workspace: Workspace, stop: threading.Event) -> None:
                 say(_told(error))
 
 
+def kept_alive(journal: Journal) -> tuple[str, ...]:
+    """Return the services that are started again: deployments only once something was scheduled, to serve or undo."""
+    try:
+        return (*KEPT_ALIVE, "deployments") if journal.heads(SCHEDULES) else KEPT_ALIVE
+    except CannotTell:
+        return KEPT_ALIVE
+
+
 def revive(workspace: Workspace, stop: threading.Event) -> None:
     """Start services that died until *stop* is set, after longer and longer pauses while they keep dying."""
-    services, pause = Services(workspace), 0.5
+    services, journal, pause = Services(workspace), journal_of(workspace), 0.5
     while not stop.wait(pause):
-        dead = [name for name in KEPT_ALIVE if not services.alive(name)]
+        dead = [name for name in kept_alive(journal) if not services.alive(name)]
         if "deployments" in dead and ("prefect" in dead or not services.answers("prefect")):
             dead.remove("deployments")  # they only wait for Prefect, and busily
         pause = min(pause * 2, 60.0) if dead else 0.5

@@ -69,11 +69,11 @@ def ui() -> None:
     modelcd ui
     """
     from modelcd.adapters.guard import USER
-    from modelcd.environments.services import EVERYTHING, Services
+    from modelcd.environments.services import FOR_FLOWS, Services
     from modelcd.workspace import open_workspace
 
     workspace = open_workspace()
-    Services(workspace).up((*EVERYTHING, "mlflow"), tell=lambda name: click.echo(f"  starting {name} …", err=True))
+    Services(workspace).up((*FOR_FLOWS, "mlflow"), tell=lambda name: click.echo(f"  starting {name} …", err=True))
     _addresses(workspace, "mlflow")
     click.echo(f"  they ask for a user and a password: {USER}, {workspace.token}")
 

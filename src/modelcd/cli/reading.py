@@ -38,12 +38,16 @@ def status(model: str, as_json: bool) -> None:
     if as_json:
         return emit(lines)
     if not lines:
-        return click.echo("nothing was released yet; begin with: modelcd init NAME, or watch: modelcd demo")
-    rows = [
-        (line["model"], line["environment"], line["version"] or "-", ago(line["since"]), _under_way(line))
-        for line in lines
-    ]
-    click.echo(table(("model", "environment", "version", "since", "under way"), rows))
+        click.echo("nothing was released yet; begin with: modelcd init NAME, or watch: modelcd demo")
+    else:
+        rows = [
+            (line["model"], line["environment"], line["version"] or "-", ago(line["since"]), _under_way(line))
+            for line in lines
+        ]
+        click.echo(table(("model", "environment", "version", "since", "under way"), rows))
+    for name, at in control.scheduled(model).items():
+        when = f"{datetime.fromisoformat(at['next']):%a %d %b %Y %H:%M}"
+        click.echo(f'\n{name} retrains by itself at "{at["cron"]}" {at["timezone"]}, next {when}')
     if control.full():
         click.echo("\nthe disk is full: nothing steps up, and only a way back still works; free some space")
     if any(line["version"] for line in lines) and (asleep := control.asleep()):

@@ -63,9 +63,16 @@ NOTICES = "notices/"
 """The beginning of the streams in which it stands what people were told."""
 
 
+SCHEDULES = "schedules/"
+"""The beginning of the streams in which it stands when a model is retrained by itself, and from which folder.
+
+Their records, `scheduled`, have what a person's delivery last said, in whole; `retrain` is None when it said nothing.
+"""
+
+
 def is_endpoint(stream: str) -> bool:
-    """Say whether *stream* is that of an endpoint, and of neither builds nor notices."""
-    return not stream.startswith((stream_of(""), NOTICES))
+    """Say whether *stream* is that of an endpoint, and of neither builds, schedules nor notices."""
+    return not stream.startswith((stream_of(""), NOTICES, SCHEDULES))
 
 
 def stream_of(model: str) -> str:

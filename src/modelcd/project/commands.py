@@ -72,6 +72,7 @@ def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - al
         "training_code": _training_code(project, model, loaded),
         "policy_digest": policy.digest(declared, _tests_digest(project, model)),
         "files": {name: _sha256(project / name) for name in whole.files},
+        "retrain": to_plain(model.retrain) if model.retrain is not None else None,
         "toolchain": {"python": python, **training.distributions},
     }
 

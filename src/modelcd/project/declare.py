@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from modelcd.domain.policy import Acceptance, Bound, Budgets, Canary, Gate, Guard, GuardKind
+from modelcd.domain.schedule import Retrain
 from modelcd.domain.versions import valid_model_name
 from modelcd.errors import ProjectError
 
@@ -346,6 +347,7 @@ class Model:
             program needs (docs/security.md), written out here; their values are kept nowhere.
         method: `"predict_proba"` or `"predict"`, the one that gives the scores; found out when left away: chances
             of two classes, `predict` for anything else.  With `"predict_proba"` and more classes a score is a list.
+        retrain: When to look for new data and deliver by itself; never, when left away.
 
     Raises:
         ProjectError: Something cannot be meant; the message says what to write.
@@ -379,6 +381,7 @@ class Model:
     files: tuple[str, ...] = field(default=(), kw_only=True)
     environment: tuple[str, ...] = field(default=(), kw_only=True)
     method: str | None = field(default=None, kw_only=True)
+    retrain: Retrain | None = field(default=None, kw_only=True)
 
     if TYPE_CHECKING:
 
@@ -398,6 +401,7 @@ class Model:
             files: Iterable[str] = (),
             environment: Iterable[str] = (),
             method: str | None = None,
+            retrain: Retrain | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -411,6 +415,10 @@ class Model:
                     f"{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}",
                     help=f"{name}={kind.__name__}(…)",
                 )
+        if self.retrain is not None and not isinstance(self.retrain, Retrain):
+            raise ProjectError(
+                f"retrain must be a Retrain, got {type(self.retrain).__name__}", help='retrain=Retrain("0 5 * * *")'
+            )
         object.__setattr__(self, "gates", tuple(_checked_gate(gate) for gate in self.gates))
         object.__setattr__(self, "files", tuple(str(PurePath(path)) for path in self.files))
         object.__setattr__(self, "environment", tuple(_variable(name) for name in self.environment))

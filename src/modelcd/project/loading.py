@@ -184,7 +184,7 @@ def _parameters(function: Any) -> list[str]:
 def _callables() -> dict[str, list[str]]:
     import modelcd
 
-    classes = (Model, Dataset, modelcd.Canary, modelcd.Gate, modelcd.Acceptance, modelcd.Budgets)
+    classes = (Model, Dataset, modelcd.Canary, modelcd.Gate, modelcd.Acceptance, modelcd.Budgets, modelcd.Retrain)
     known = {cls.__name__: _parameters(cls) for cls in classes}
     for namespace in (guard, modelcd.Gate):
         for name in _public(namespace):
