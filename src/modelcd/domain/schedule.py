@@ -47,7 +47,17 @@ class Retrain:
             raise ValueError(f"cron={_brief(self.cron)} names a day that never comes; {EXAMPLE}") from None
 
     def next(self, after: datetime) -> datetime:
-        """Return the first moment behind *after*, in the schedule's own time zone."""
+        """Return the first moment behind *after*, in the schedule's own time zone.
+
+        Args:
+            after: A moment with a time zone, whichever it is.
+
+        Examples:
+            >>> from datetime import UTC, datetime
+            >>> from modelcd import Retrain
+            >>> Retrain("0 5 * * *", timezone="Europe/Berlin").next(datetime(2026, 1, 1, tzinfo=UTC)).isoformat()
+            '2026-01-01T05:00:00+01:00'
+        """
         from cronsim import CronSim
 
         return next(CronSim(self.cron, after.astimezone(ZoneInfo(self.timezone))))
