@@ -73,6 +73,13 @@ def test_every_folder_with_code_is_a_package() -> None:
     assert loose == set()
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """With one name in two folders, pytest cannot collect them in one run, though each of them by itself."""
+    names = [path.name for path in sources("tests") if path.name != "conftest.py"]
+
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_the_public_surface_is_what_a_pipeline_needs() -> None:
     classes = ["Acceptance", "Budgets", "Canary", "Dataset", "Gate", "Model", "OnDoubt", "Retrain"]
     assert modelcd.__all__ == [*classes, "connect", "guard"]

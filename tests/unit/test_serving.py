@@ -332,7 +332,11 @@ def test_a_body_that_unpacks_to_more_than_the_limit_is_refused_before_it_does(en
     assert (refused.value.status, len(bomb) < 100_000) == (413, True)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", PACKED["gzip"][:-3], PACKED["gzip"] + b"more"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", PACKED["gzip"][:-3], PACKED["gzip"] + b"more"],
+    ids=["empty", "not compressed", "cut short", "with more behind it"],
+)
 def test_a_body_that_is_not_what_it_is_said_to_be_is_refused(body: bytes) -> None:
     with pytest.raises(BadInput, match="gzip") as refused:
         inflated(body, "gzip", 1000)
