@@ -196,9 +196,14 @@ class TestRouting:
 
         assert place.router.read(place.endpoint) == split(100.0)
 
-    def test_a_change_that_is_not_seen_in_time_is_an_error(self, gateway: Gateway, place: Place) -> None:
+    def test_a_change_that_is_not_seen_in_time_is_an_error(
+        self, gateway: Gateway, place: Place, tmp_path: Path
+    ) -> None:
+        unwatched = Gateway(tmp_path / "unwatched", gateway.port, gateway.admin_port)
+        unwatched.endpoints.mkdir(parents=True)
+
         with pytest.raises(RouterError, match="did not load"):
-            TraefikRouter(gateway, deadline=0.0).write(place.endpoint, split(0.0), place.addresses)
+            TraefikRouter(unwatched, deadline=0.2).write(place.endpoint, split(0.0), place.addresses)
 
     def test_a_gateway_that_is_down_cannot_be_read(self, gateway: Gateway) -> None:
         with pytest.raises(RouterError):
