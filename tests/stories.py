@@ -73,6 +73,7 @@ def project(data: str) -> Project:
         "policy_digest": "",
         "acceptance": to_plain(Acceptance(tests="acceptance", load_requests=4, load_connections=1)),
         "budgets": {},
+        "retrain": {"cron": "0 5 * * *", "timezone": "UTC"},
     }
     prepared = {
         "data": "",
