@@ -13,7 +13,7 @@ from write_reference import FOLDER, pages
 
 PUBLIC = Reference()
 HERE = [*PUBLIC.pipeline(), *PUBLIC.errors(), PUBLIC.named("planning.Given")]
-"""What needs no workspace; the verbs are run in tests/e2e/test_examples_of_the_reference.py."""
+"""What needs no workspace; the verbs are run in tests/e2e/test_reference_examples.py."""
 
 
 @pytest.fixture(scope="module")
