@@ -107,7 +107,7 @@ def test_versions_and_their_difference_are_shown(delivered: Delivered, second: d
     assert told["data"] == {"verdict": "same", "why": "", "changes": {}}
     changed = {file["file"]: file["diff"] for file in told["code"]["files"]}
     assert sorted(changed) == ["features.py", "pipeline.py"], "training and policy are both kept"
-    assert any(line.startswith("+") and "mean" in line for line in changed["features.py"])
+    assert any(line.startswith("+") and '"mean"' in line for line in changed["features.py"])
 
 
 def test_a_prediction_is_made_and_its_truth_is_kept(delivered: Delivered, second: dict[str, Any]) -> None:
