@@ -1,14 +1,22 @@
-"""What a run must not skip: `MODELCD_REQUIRE=laptop,docker` makes a skipped test that is marked so a failure.
+"""What a run must not skip, and what runs side by side.
 
-A test that needs a machine is marked with the word for it; what lies in a folder of `PLACES` is marked by that.
+`MODELCD_REQUIRE=laptop,docker` makes a skipped test that is marked so a failure. A test that needs a machine is marked
+with the word for it; what lies in a folder of `PLACES` is marked by that.
+
+A whole run takes one process more than there are cores, since much of it waits; each file stays in one process, in
+order. A test that is marked `alone` measures what a busy machine falsifies: while it runs, nothing else does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import fcntl
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -17,7 +25,7 @@ PLACES = {"integration": "laptop", "flows": "laptop", "e2e": "laptop", "examples
 HERE = Path(__file__).parent
 
 REQUIRED = pytest.StashKey[frozenset[str]]()
-SKIPPED = pytest.StashKey[list[tuple[str, str, str]]]()
+LOCKS = pytest.StashKey["TemporaryDirectory[str]"]()
 
 
 def required(given: str) -> frozenset[str]:
@@ -33,7 +41,47 @@ def required(given: str) -> frozenset[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Read what is required before anything runs."""
     config.stash[REQUIRED] = required(os.environ.get("MODELCD_REQUIRE", ""))
-    config.stash[SKIPPED] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes run the tests: one more than there are cores for all, none for what is named."""
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    return (os.cpu_count() or 1) + 1 if whole else 0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process where the locks lie that all share."""
+    folder = node.config.stash.setdefault(LOCKS, TemporaryDirectory(prefix="modelcd-tests-"))
+    node.workerinput["locks"] = folder.name
+
+
+@contextlib.contextmanager
+def locked(path: Path, mode: int) -> Iterator[None]:
+    """Hold the lock on a file, shared or exclusive."""
+    with path.open("w") as file:
+        fcntl.flock(file, mode)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # said, since a forked child may hold the file, too
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is to be alone wait for the others, and the others for it.
+
+    Whoever waits holds the turn, so that a steady coming and going does not keep it waiting for ever.
+    """
+    folder = getattr(item.config, "workerinput", {}).get("locks")
+    if folder is None:
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    with contextlib.ExitStack() as held:
+        with locked(Path(folder) / "turn", fcntl.LOCK_EX):
+            held.enter_context(locked(Path(folder) / "running", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,26 +106,28 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip into a failure where it is required, and remember it where it is not."""
+    """Turn a skip into a failure where it is required."""
     report = yield
-    if not report.skipped or hasattr(report, "wasxfail"):
-        return report
-    words = {mark.name for mark in item.iter_markers()}.intersection(WORDS)
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    if wanted := sorted(words & item.config.stash[REQUIRED]):
-        report.outcome = "failed"
-        report.longrepr = f"{reason}: a failure, because MODELCD_REQUIRE has {', '.join(wanted)}"
-    else:
-        item.config.stash[SKIPPED].append((", ".join(sorted(words)) or "unmarked", item.nodeid, reason))
+    if report.skipped and not hasattr(report, "wasxfail"):
+        wanted = sorted(item.config.stash[REQUIRED].intersection(report.keywords))
+        if wanted:
+            report.outcome = "failed"
+            report.longrepr = f"{reason(report)}: a failure, because MODELCD_REQUIRE has {', '.join(wanted)}"
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def reason(report: pytest.TestReport) -> str:
+    """Return why a test was skipped."""
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was skipped, by what it would have needed."""
-    skipped = config.stash[SKIPPED]
+    skipped = terminalreporter.getreports("skipped")
     if not skipped:
         return
     terminalreporter.section("skipped on this machine")
-    for words, test, reason in sorted(skipped):
-        terminalreporter.line(f"{words}: {test}: {reason.removeprefix('Skipped: ')}")
+    for report in sorted(skipped, key=lambda report: report.nodeid):
+        words = ", ".join(sorted(set(WORDS).intersection(report.keywords))) or "unmarked"
+        terminalreporter.line(f"{words}: {report.nodeid}: {reason(report).removeprefix('Skipped: ')}")
     terminalreporter.line("MODELCD_REQUIRE=laptop,docker,kubernetes makes these failures.")

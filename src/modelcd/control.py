@@ -595,8 +595,8 @@ class Control:
             UnknownName: There is no such version.
 
         Examples:
-            >>> list(control.diff("churn", 1, 2)["code"]["files"][0]["diff"][:2])
-            ['--- a/features.py', '+++ b/features.py']
+            >>> control.diff("churn", 1, 2)["code"]["verdict"]
+            'differs'
         """
         from modelcd.snapshot import compared as compared_code
 

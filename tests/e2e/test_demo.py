@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.laptop, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.alone, pytest.mark.laptop, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)
