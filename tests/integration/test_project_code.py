@@ -709,18 +709,23 @@ def test_many_pairs_are_judged_at_once(judge: SuccessJudge) -> None:
     assert sum(judge.judge("success", [(0.9, True)] * 50_000)) == 50_000
 
 
-@pytest.mark.parametrize(
-    ("guard", "score", "message"),
-    [
-        pytest.param("sucess", 0.5, "no guard of labels named 'sucess'", id="an unknown guard"),
-        pytest.param("success", "crash", "ended by itself", id="ends its process"),
-    ],
-)
-def test_a_success_that_cannot_be_judged_is_a_child_error(
-    judge: SuccessJudge, guard: str, score: Any, message: str
-) -> None:
-    with pytest.raises(ChildError, match=message):
-        judge.judge(guard, [(score, True)])
+def test_a_guard_that_the_project_does_not_have_is_a_child_error(judge: SuccessJudge) -> None:
+    with pytest.raises(ChildError, match="no guard of labels named 'sucess'"):
+        judge.judge("sucess", [(0.5, True), (0.5, True)])
+
+    assert judge.judge("success", [(0.9, True)]) == [True]
+
+
+def test_a_pair_that_ends_the_process_is_unjudged_and_the_others_are_judged(judge: SuccessJudge) -> None:
+    before, lost, after = judge.judge("success", [(0.9, True), ("crash", True), (0.9, False)])
+
+    assert (before, after) == (True, False)
+    assert "ended by itself" in lost.why
+
+
+def test_a_function_that_ends_the_process_at_any_pair_is_a_child_error(judge: SuccessJudge) -> None:
+    with pytest.raises(ChildError, match="ended by itself"):
+        judge.judge("success", [("crash", True)] * 10)
 
 
 @pytest.mark.parametrize(
@@ -740,22 +745,25 @@ def test_a_pair_that_cannot_be_judged_says_why_and_the_others_are(
 
 
 def test_a_judge_whose_child_has_ended_starts_another(judge: SuccessJudge) -> None:
-    with pytest.raises(ChildError):
-        judge.judge("success", [("crash", True)])
+    judge.judge("success", [("crash", True)])
 
     assert judge.judge("success", [(0.9, True)]) == [True]
 
 
-def test_a_judge_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_a_pair_at_which_a_function_hangs_is_unjudged_and_the_others_are_judged(tmp_path: Path) -> None:
     text = LIGHT.format(train="return 1").replace(
         'time="when"))', 'time="when"), rollout=Canary(guards=[guard.success(wait)]))'
     )
     (tmp_path / "pipeline.py").write_text(
-        "import time\nfrom modelcd import Canary, guard\ndef wait(score, label): time.sleep(600)\n" + text
+        "import time\nfrom modelcd import Canary, guard\n"
+        "def wait(score, label):\n    while label == 'for ever': time.sleep(600)\n    return label\n" + text
     )
 
-    with SuccessJudge(tmp_path, budget=0.5) as judge, pytest.raises(ChildError, match=r"in time \(budget\)"):
-        judge.judge("success", [(0.5, True)])
+    with SuccessJudge(tmp_path, budget=2) as judge:
+        before, hung, after = judge.judge("success", [(0.5, True), (0.5, "for ever"), (0.5, False)])
+
+    assert (before, after) == (True, False)
+    assert re.search(r"in time \(budget\)", hung.why)
 
 
 def test_the_port_judges_by_the_snapshot_it_is_given(snapshot: Path) -> None:

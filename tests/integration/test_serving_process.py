@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -586,18 +585,11 @@ def test_a_slow_model_does_not_keep_the_probe_waiting(models: ModuleType, tmp_pa
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(started.post, "/predict", {"rows": [{"x": 99.0}]})
         eventually(lambda: _in_flight(started), 1)
-        times = [_seconds(started) for _ in range(5)]
+        probed = started.status()
         busy = not answer.done()
 
-    assert busy
-    assert max(times) < 0.5
+    assert (probed, busy) == (200, True)
     assert answer.result().json()["scores"] == [99.0]
-
-
-def _seconds(server: Server) -> float:
-    begin = time.perf_counter()
-    assert server.status() == 200
-    return time.perf_counter() - begin
 
 
 def test_sigterm_answers_what_is_in_flight_and_is_not_ready_meanwhile(

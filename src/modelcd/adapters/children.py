@@ -121,6 +121,14 @@ class ChildProject:
             (self.log / f"{command}.log").write_text(output, encoding="utf-8")
 
 
+LOST = 3
+"""Pairs of one question at which a function may hang or end its process before the fault is its own."""
+
+
+class _Silent(ChildError):
+    """A judge's child gave no answer: it took too long, or it is gone."""
+
+
 class SuccessJudge:
     """Asks the success functions of the project in *folder* (a snapshot), in a child that stays between questions.
 
@@ -139,25 +147,33 @@ class SuccessJudge:
     def judge(self, guard: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Return for each (score, label) what the function of *guard* says: True or False, or a number.
 
-        Where it raised, or returned anything else or a number out of its bounds, that is `Unjudged`.  Raises
-        `ChildError` when it ended its process or took longer than the budget; `ProjectError` when the snapshot cannot
-        be loaded.
+        Where it raised, or returned anything else or a number out of its bounds, that is `Unjudged`; so it is where it
+        took longer than the budget for one pair, or ended its process.  Raises `ChildError` when that came to pass more
+        than `LOST` times, since then it is not the pairs; `ProjectError` when the snapshot cannot be loaded.
         """
-        question = {"guard": guard, "pairs": [list(pair) for pair in pairs]}
+        results: list[Any] = []
+        lost = 0
         with self._lock:
-            if self._child is None:
-                self._child = _Conversation(self.project, self.start_budget)
-            try:
-                answer = self._child.ask(question, self.budget)
-            except ChildError:
-                self._drop()
-                raise
-        results = list(_value(answer))
-        if len(results) != len(pairs):
-            raise ChildError(f"guard {guard!r} answered {len(results)} of {len(pairs)} pairs")
-        return [self._answered(result) for result in results]
+            while len(results) < len(pairs):
+                if self._child is None:
+                    self._child = _Conversation(self.project, self.start_budget)
+                question = {"guard": guard, "pairs": [list(pair) for pair in pairs[len(results) :]]}
+                try:
+                    for answer in self._child.ask(question, self.budget):
+                        results.append(self._answered(answer))
+                except _Silent as silent:
+                    self._drop()
+                    lost += 1
+                    if lost > LOST:
+                        raise ChildError(f"guard {guard!r}: {silent.message}", help=silent.help) from silent
+                    results.append(Unjudged(f"guard {guard!r}: {silent.message}", silent.help))
+                except BaseException:
+                    self._drop()  # with the answers that nobody reads any more
+                    raise
+        return results
 
-    def _answered(self, result: Any) -> Any:
+    def _answered(self, answer: Mapping[str, Any]) -> Any:
+        result = _value(answer)
         if not isinstance(result, dict):
             return result
         environment = dict(os.environ)
@@ -308,19 +324,20 @@ class _Conversation:
             self.end()
             raise
 
-    def ask(self, question: Mapping[str, Any], budget: float) -> Any:
-        """Return the answer to *question*; raises `ChildError` when there is none within *budget* seconds."""
+    def ask(self, question: Mapping[str, Any], budget: float) -> Iterator[Any]:
+        """Give an answer for each pair of *question*; raises `_Silent` when one takes longer than *budget* seconds."""
         deadline = time.monotonic() + budget
         left = memoryview((json.dumps(question) + "\n").encode())
         while left:
             ready = select.select([], [self._to], [], max(0.0, deadline - time.monotonic()))[1]
             if not ready:
-                raise ChildError(f"the success function did not answer within {budget:g} s (budget)")
+                raise _Silent(f"its function did not answer within {budget:g} s (budget)")
             try:
                 left = left[os.write(self._to, left) :]
             except OSError as error:
                 raise self._gone() from error
-        return self._line(deadline, "answer")
+        for _ in question["pairs"]:
+            yield self._line(time.monotonic() + budget, "answer")
 
     def end(self) -> None:
         """End the process and let go of the pipes."""
@@ -333,7 +350,7 @@ class _Conversation:
     def _line(self, deadline: float, what: str) -> Any:
         while b"\n" not in self._rest:
             if not select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise ChildError(f"the success function did not {what} in time (budget)")
+                raise _Silent(f"its function did not {what} in time (budget)")
             chunk = os.read(self._from, 1 << 20)
             if not chunk:
                 raise self._gone()
@@ -341,9 +358,10 @@ class _Conversation:
         line, self._rest = self._rest.split(b"\n", 1)
         return json.loads(line)
 
-    def _gone(self) -> ChildError:
+    def _gone(self) -> _Silent:
         status = self._child.wait(1.0)
-        return _without_result("the success function", status if status is not None else 0, 0, self._child.end())
+        gone = _without_result("its function", status if status is not None else 0, 0, self._child.end())
+        return _Silent(gone.message, help=gone.help)
 
 
 def _value(answer: Mapping[str, Any]) -> Any:

@@ -1,12 +1,14 @@
-"""Evaluates functions of guards that labels feed, in a child that stays: one JSON line in, one out, on its own pipes.
+"""Evaluates functions of guards that labels feed, in a child that stays, in lines of JSON on pipes of its own.
 
-A judge asks often and about few predictions, so starting a process each time would cost more than the answer.
+A judge asks often and about few predictions, so starting a process each time would cost more than the answer.  Each
+pair is answered by a line of its own, so that whoever asks knows at which of them a function hung or ended the process.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +30,17 @@ def judge(project: Path, read: int, write: int) -> None:
         answers.write(json.dumps({"value": sorted(judged)}) + "\n")
         for line in requests:
             request = json.loads(line)
-            answers.write(json.dumps(_answer(project, judged, request["guard"], request["pairs"])) + "\n")
+            for answer in _answers(project, judged, request["guard"], request["pairs"]):
+                answers.write(json.dumps(answer) + "\n")
 
 
-def _answer(project: Path, judged: dict[str, Guard], name: str, pairs: list[list[Any]]) -> dict[str, Any]:
-    try:
-        guard = judged.get(name)
-        if guard is None or guard.function is None:
-            raise ChildError(f"the project has no guard of labels named {name!r}")
-    except ModelcdError as error:
-        return failure(error)
-    return {"value": [_judged(project, guard, score, label) for score, label in pairs]}
+def _answers(project: Path, judged: dict[str, Guard], name: str, pairs: list[list[Any]]) -> Iterator[dict[str, Any]]:
+    guard = judged.get(name)
+    for score, label in pairs:
+        if guard is None:
+            yield failure(ChildError(f"the project has no guard of labels named {name!r}"))
+        else:
+            yield {"value": _judged(project, guard, score, label)}
 
 
 def _judged(project: Path, guard: Guard, score: Any, label: Any) -> Any:
