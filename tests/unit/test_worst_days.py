@@ -43,6 +43,19 @@ class Unreadable:
 
 
 @dataclass
+class Forgetful:
+    """A source that does not know the counts of *version* for one reading."""
+
+    metrics: Metrics
+    version: int
+
+    def counters(self, endpoint: str) -> Mapping[int, Counters]:
+        """Return what the source knows, the first time without *version*."""
+        version, self.version = self.version, 0
+        return {number: counts for number, counts in self.metrics.counters(endpoint).items() if number != version}
+
+
+@dataclass
 class Deaf:
     """A router that remembers what it was asked for, and refuses it from the *refuses*-th write on."""
 
@@ -230,6 +243,24 @@ def test_without_counts_nobody_is_promoted_and_the_reason_stands_in_the_status(w
 
     assert (release.ending, release.share) == (None, 5)
     assert "connection refused" in watch.endpoint.trouble
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_counts_that_are_missing_for_a_moment_are_counted_once(world: World, version: int) -> None:
+    watch = world.open(2, replace(LADDER, shares=(50,), bake=600.0))
+    world.live(watch, ticks=3, requests=100)
+    metrics, before = world.env.metrics, watch.endpoint.trouble
+    world.env = replace(world.env, metrics=Forgetful(metrics, version))
+
+    world.live(watch, ticks=1, requests=100)
+    told = watch.endpoint.trouble
+    later(world, watch, 2.0)
+
+    release = watch.endpoint.open
+    assert release is not None
+    assert (before, told) == ("", f"the gateway has no counts of version {version}")
+    assert release.counted == metrics.counters(STREAM)
+    assert release.exposed.requests == release.counted[2].requests
 
 
 def test_without_counts_a_person_can_still_go_back(world: World) -> None:

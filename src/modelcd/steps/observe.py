@@ -82,6 +82,9 @@ def observe(env: Environment, watch: Watch, world: World, actor: str) -> Judged:
     except MetricsError as error:
         # Without counts nobody is promoted; what dies, hangs or is asked for is seen to all the same.
         return Judged(Verdict.ERROR, f"the gateway's counts could not be read: {error.message}")
+    if unknown := sorted({release.champion, release.version}.difference(counters)):
+        # Not known is not none: with zeros, all that was counted so far would be counted again at the next look.
+        return Judged(Verdict.ERROR, f"the gateway has no counts of version {unknown[0]}")
     try:
         outcomes, trouble = outcomes_since(env, watch, release), ""
     except CannotTell as error:
@@ -143,7 +146,7 @@ def _counted(release: Release, counters: Mapping[int, Counters]) -> tuple[dict[i
     own = (release.champion, release.version)
     for version in (*own, *sorted(set(counters).difference(own))):
         assert version is not None, "a step has a champion"
-        before, after = release.counted.get(version, Counters()), counters.get(version, Counters())
+        before, after = release.counted.get(version, Counters()), counters[version]
         since = after.since(before)
         if version not in own and not since.requests:
             continue  # a version that is kept warm, say
