@@ -59,7 +59,6 @@ def prefect_settings(workspace: Workspace) -> dict[str, str]:
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PREFECT_RUNNER_SERVER_ENABLE": "false",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLIENT_MAX_RETRIES": "1",
         "PREFECT_API_REQUEST_TIMEOUT": "15",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

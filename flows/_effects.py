@@ -1,7 +1,7 @@
 """How a step becomes a visible Prefect task: never cached, never handed our objects, told to whoever listens.
 
 Prefect tells the story; it does not decide whether it goes on.  A step whose function ran counts, also when the server
-could not be told, and a step that Prefect could not begin is run without it.
+could not be told, and a step that Prefect could not begin is run without it.  Prefect is imported where it is told.
 """
 
 from __future__ import annotations
@@ -10,18 +10,13 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import psutil
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
-
-from modelcd.environments.abandoned import driver_of
+from modelcd.domain.verdict import Finding, Verdict
 from modelcd.errors import ModelcdError
-from modelcd.flows._states import GOOD, of_error, of_flow, of_step
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 T = TypeVar("T")
 
@@ -31,6 +26,15 @@ listener: ContextVar[Listener] = ContextVar("listener", default=lambda *_: None)
 
 pages: ContextVar[bool] = ContextVar("pages", default=True)
 """Whether Prefect's server is told; without it the same steps run in the same order."""
+
+
+OPTIONAL = ("expectations", "tests")
+"""Steps that a project may have nothing for: that is said, and does not stop it."""
+
+
+def nothing_asked(name: str, finding: Finding) -> bool:
+    """Say whether a project simply has no expectations or no tests."""
+    return name in OPTIONAL and finding.verdict is Verdict.INCONCLUSIVE
 
 
 class Outcome:
@@ -58,17 +62,29 @@ class Outcome:
         return self.result
 
 
-def visible(outcome: Outcome, go: Callable[[], Mapping[str, Any]], good: Mapping[str, str] = GOOD) -> State[Any]:
-    """Keep in *outcome* what *go* comes to, and return it as the state of the flow's run."""
+outcome: ContextVar[Outcome] = ContextVar("outcome")
+"""Where a flow leaves what it came to, for whoever runs it in this process."""
+
+
+def visible(came: Outcome, go: Callable[[], Mapping[str, Any]], good: Mapping[str, str]) -> State[Any]:
+    """Keep in *came* what *go* comes to, and return it as the state of the flow's run; *good* are endings as wanted."""
+    from modelcd.flows._states import of_error, of_flow
+
     _name_driver()
     try:
-        return of_flow(outcome.of(go), good)
+        return of_flow(came.of(go), good)
     except ModelcdError as error:
         return of_error(error)
 
 
 def _name_driver() -> None:
     """Tell the server which process drives this run, so that it does not stand there as running when that is killed."""
+    import psutil
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    from modelcd.environments.abandoned import driver_of
+
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or not pages.get():
         return
@@ -90,20 +106,25 @@ def step(name: str, function: Callable[[], T]) -> T:
 
 
 def _visibly(name: str, function: Callable[[], T]) -> T:
-    outcome = Outcome()
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    from modelcd.flows._states import of_error, of_step
+
+    came = Outcome()
 
     def run() -> State[Any]:
         try:
-            return of_step(name, outcome.of(function))
+            return of_step(name, came.of(function))
         except ModelcdError as error:
             return of_error(error)
 
     try:
         task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(run)()
     except Exception:
-        if not outcome.known:
-            return outcome.of(function)
-    return outcome.get()  # type: ignore[no-any-return]
+        if not came.known:
+            return came.of(function)
+    return came.get()  # type: ignore[no-any-return]
 
 
 def leave(key: str, markdown: Callable[[], str]) -> None:

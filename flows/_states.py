@@ -15,6 +15,7 @@ from modelcd.domain.release import Release
 from modelcd.domain.story import ending, headline, why
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.errors import ModelcdError
+from modelcd.flows._effects import nothing_asked
 
 LONGEST = 2_000
 """Characters of a reason that stand in a state; the whole of it stands on the run's page and in the journal."""
@@ -26,13 +27,6 @@ BACK = {"rolled back": "RolledBack"}
 """How a rollback ends well."""
 
 BAD = {"rolled back": "RolledBack", "failed": "NeverReady", "waiting": "WaitsForPerson"}
-OPTIONAL = ("expectations", "tests")
-"""Steps that a project may have nothing for: that is said, and does not stop it."""
-
-
-def nothing_asked(name: str, finding: Finding) -> bool:
-    """Say whether a project simply has no expectations or no tests."""
-    return name in OPTIONAL and finding.verdict is Verdict.INCONCLUSIVE
 
 
 def of_flow(told: Mapping[str, Any], good: Mapping[str, str] = GOOD) -> State[Any]:

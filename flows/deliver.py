@@ -3,8 +3,9 @@
 `deliver` walks everything that changed; `retrain` only goes on when there are new data.  `promote` and `rollback`
 move a version that exists.  All are drivers: whatever kills them, the journal stands and the reconciler goes on.
 
-A flow binds the laptop and tells Prefect; the story itself (`deliver_in`, `promote_in`, `rollback_in`) goes in any
-`Place`.
+The story itself (`deliver_in`, `promote_in`, `rollback_in`) goes in any `Place`, the functions at the top bind the
+laptop, and `flows/visible.py` makes Prefect's flows of them.  Nothing here imports Prefect, which takes more than a
+second: a delivery that finds nothing new is done by then.
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from prefect import flow
-from prefect.client.schemas.objects import State
 
 from modelcd.domain.delivery import SCHEDULED, stream_of
 from modelcd.domain.release import Ending, Endpoint, Release
@@ -30,13 +28,12 @@ from modelcd.environments.laptop import Laptop
 from modelcd.errors import Busy, Conflict, ModelcdError, Refused
 from modelcd.explaining import explained
 from modelcd.flows import _pages
-from modelcd.flows._effects import Outcome, leave, listener, step, visible
-from modelcd.flows._states import BACK, nothing_asked
+from modelcd.flows._effects import Outcome, leave, listener, nothing_asked, step
 from modelcd.steps import build
 from modelcd.steps.place import Place
 from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_held, refuse_rejected, settle, told_of
 from modelcd.steps.rollback import at_once, begin_rollback, candidate_of, roll_back
-from modelcd.steps.schedule import keep_schedule, read_schedules
+from modelcd.steps.schedule import keep_schedule, read_schedule
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
 from modelcd.workspace import Workspace, actor, open_workspace
@@ -44,62 +41,55 @@ from modelcd.workspace import Workspace, actor, open_workspace
 Told = dict[str, Any]
 """How a flow ended, as plain values: ending, why, and model, version, release, environment where there are any."""
 
-outcome: ContextVar[Outcome] = ContextVar("outcome")
-"""Where a flow leaves what it came to, for whoever runs it in this process."""
 
-described: ContextVar[Mapping[str, Any] | None] = ContextVar("described", default=None)
-"""What `pipeline.py` says, where whoever runs the flow in this process has read it already."""
+@dataclass(frozen=True)
+class Known:
+    """What was read of a project before its delivery began: what `pipeline.py` says, and which data are there."""
+
+    spec: Mapping[str, Any]
+    data: Mapping[str, Any] | None = None
 
 
-@flow(name="deliver", flow_run_name="deliver {project}")
+known: ContextVar[Known | None] = ContextVar("known", default=None)
+"""What whoever runs the flow in this process has read already."""
+
+
 def deliver(
     workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
-) -> State[Told]:
+) -> Told:
     """Walk the project at *project* from its data to production, as far as it is good."""
     place, who, path = Laptop(Workspace(Path(workspace))), by or actor(), Path(project)
-    go = partial(deliver_in, place, path, who, reason=reason, trigger=trigger, again=again)
     with place.warm(path):
-        return visible(_outcome(), go)
+        return deliver_in(place, path, who, reason=reason, trigger=trigger, again=again)
 
 
-@flow(name="retrain by hand", flow_run_name="retrain {project}")
-def retrain(workspace: str, project: str, trigger: str = "person", by: str = "") -> State[Told]:
+def retrain(workspace: str, project: str, trigger: str = "person", by: str = "") -> Told:
     """Deliver the project at *project* if there are data that its champion has not seen."""
     place, who, path = Laptop(Workspace(Path(workspace))), by or actor(), Path(project)
     with place.warm(path):
-        return visible(_outcome(), partial(deliver_in, place, path, who, trigger=trigger, new_data=True))
+        return deliver_in(place, path, who, trigger=trigger, new_data=True)
 
 
-@flow(name="retrain", flow_run_name="retrain {model}")
-def retrain_delivered(model: str) -> State[Told]:
-    """Do the same for the folder from which a person delivered *model* last: what Prefect starts.
-
-    It takes a name and no folder: who can start a run does not choose whose code is run.
-    """
-    return visible(_outcome(), lambda: retrain_in(Laptop(open_workspace()), model, actor()))
+def retrain_delivered(model: str) -> Told:
+    """Do the same for the folder from which a person delivered *model* last."""
+    place = Laptop(open_workspace())
+    return retrain_in(place, model, actor(), warm=place.warm)
 
 
-@flow(name="promote", flow_run_name="promote {model} {version} to {environment}")
 def promote(
     workspace: str, model: str, version: int, environment: str, reason: str = "", again: str = "", by: str = ""
-) -> State[Told]:
+) -> Told:
     """Release a proven version into *environment*: by the ladder of its policy in production, at once elsewhere."""
     place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    go = partial(promote_in, place, model, version, environment, who, reason=reason, again=again)
-    return visible(_outcome(), go)
+    return promote_in(place, model, version, environment, who, reason=reason, again=again)
 
 
-@flow(name="rollback", flow_run_name="rollback {model} in {environment}")
 def rollback(
     workspace: str, model: str, environment: str, reason: str = "", to: int | None = None, by: str = ""
-) -> State[Told]:
+) -> Told:
     """End the release under way, or bring back the version before."""
     place, who = Laptop(Workspace(Path(workspace))), by or actor()
-    return visible(_outcome(), partial(rollback_in, place, model, environment, who, reason=reason, to=to), BACK)
-
-
-def _outcome() -> Outcome:
-    return outcome.get(Outcome())
+    return rollback_in(place, model, environment, who, reason=reason, to=to)
 
 
 # -- the walk ----------------------------------------------------------------------------------------------------------
@@ -154,15 +144,23 @@ def deliver_in(
         ) from error
 
 
-def retrain_in(place: Place, model: str, who: str) -> Told:
+def retrain_in(
+    place: Place,
+    model: str,
+    who: str,
+    *,
+    warm: Callable[[Path], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> Told:
     """Deliver *model* once more from the folder from which a person delivered it last, if there are new data.
 
-    Raises `Refused`, and reads nothing of any folder, for a model that no person has delivered in *place*.
+    *warm* keeps what starts that folder's commands quickly.  Raises `Refused`, and reads nothing of any folder, for a
+    model that no person has delivered in *place*.
     """
     project = build.read_builds(place.environment("production"), model).delivered_from
     if not project:
         raise Refused(f"no person has delivered {model!r} here", help="run modelcd deliver in its project, once")
-    return deliver_in(place, Path(project), who, trigger=SCHEDULED, new_data=True, only=model)
+    with warm(Path(project)):
+        return deliver_in(place, Path(project), who, trigger=SCHEDULED, new_data=True, only=model)
 
 
 def _scheduled(walk: build.Walk, trigger: str) -> None:
@@ -177,7 +175,8 @@ def _warmed_up(env: Environment, model: str) -> None:
 
 
 def _described(walk: build.Walk) -> Finding:
-    build.describe(walk, described.get())
+    before = known.get()
+    build.describe(walk, before.spec if before else None)
     return Finding("describe", Verdict.PASS, f"{walk.model}, {len(walk.spec['gates'])} gates")
 
 
@@ -195,7 +194,7 @@ def _recorded(walk: build.Walk, go: Callable[[], Told]) -> Told:
     except BaseException as error:
         _closed(walk, "interrupted", f"{type(error).__name__} in its driver")
         raise
-    scheduled = read_schedules(walk.env.journal).get(walk.model)
+    scheduled = read_schedule(walk.env.journal, walk.model)
     retrain = scheduled.plain(walk.env.clock.now()) if scheduled else None
     told = {**told, "delivery": walk.delivery, "model": walk.model, "retrain": retrain}
     _closed(walk, told["ending"], told["why"], told=told)
@@ -213,7 +212,8 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
     endpoint = Watch(production.stream(walk.model)).refresh(production)
     if endpoint.open is not None:
         raise busy(endpoint, endpoint.open)
-    _checked(walk, "data", lambda: build.find_data(walk))
+    before = known.get()
+    _checked(walk, "data", lambda: build.find_data(walk, before.data if before else None))
     if told := nothing_new(walk, endpoint, way.again, way.new_data):
         return told
     refuse_held(endpoint)
@@ -247,6 +247,24 @@ def _stopped(walk: build.Walk, name: str, finding: Finding) -> Told:
     number = walk.version.number if walk.version else None
     why = f"{name}: {finding.reason}"
     return {"ending": "stopped", "why": why, "version": number, "at": name, "findings": parts(finding)}
+
+
+def look(
+    place: Place, project: Path, spec: Mapping[str, Any], *, again: str = "", new_data: bool = False
+) -> tuple[Known, bool]:
+    """See which data *project* has, and say whether there is something to deliver; nothing is recorded by this.
+
+    Whatever else comes of it is to be said, too, by the delivery that looks again.
+    """
+    walk = place.walk(project, "", "")
+    build.describe(walk, spec)
+    try:
+        build.find_data(walk)
+        endpoint = Watch(walk.env.stream(walk.model)).refresh(walk.env)
+        idle = endpoint.open is None and nothing_new(walk, endpoint, again, new_data) is not None
+    except ModelcdError:
+        return Known(spec), True
+    return Known(spec, walk.data), not idle
 
 
 def nothing_new(walk: build.Walk, endpoint: Endpoint, again: str, new_data: bool) -> Told | None:

@@ -17,7 +17,7 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
 from modelcd.environments.journal import journal_of
-from modelcd.flows.deliver import retrain_delivered
+from modelcd.flows.visible import retrain_delivered
 from modelcd.steps.schedule import Scheduled, read_schedules
 from modelcd.workspace import Workspace, open_workspace
 

@@ -1,53 +1,62 @@
-"""Running a flow in this process, also when Prefect's server goes away in the middle."""
+"""Running a story in this process, as a flow of Prefect's or without; also when its server goes away in the middle."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from prefect import Flow
-from prefect.client.schemas.objects import State
+from modelcd.flows import deliver as stories
+from modelcd.flows._effects import Outcome, listener, outcome, pages
+from modelcd.flows.deliver import Known, Told, known
 
-from modelcd.flows import deliver as flows
-from modelcd.flows._effects import Outcome, listener, pages
-
-FLOWS: Mapping[str, Flow[..., State[flows.Told]]] = {
-    "deliver": flows.deliver,
-    "retrain": flows.retrain,
-    "promote": flows.promote,
-    "rollback": flows.rollback,
+STORIES: dict[str, Callable[..., Told]] = {
+    "deliver": stories.deliver,
+    "retrain": stories.retrain,
+    "promote": stories.promote,
+    "rollback": stories.rollback,
 }
 
 
 def run_flow(
     name: str,
     tell: Callable[[str, str, Any, float], None],
-    described: Mapping[str, Any] | None = None,
+    read: Known | None = None,
     *,
     visibly: bool = True,
     **parameters: Any,
 ) -> dict[str, Any]:
-    """Run the flow *name* and return what it told; raises the `ModelcdError` that stopped it.
+    """Run the story *name* and return what it told; raises the `ModelcdError` that stopped it.
 
-    *described* is what the project's `pipeline.py` says, if that is known already.
+    *read* is what is known of the project already.
     When Prefect's server cannot be reached, or not *visibly*, the same steps run without its pages; when it goes away
     in the middle, what the story came to counts.
     """
-    told, outcome, spec = listener.set(tell), flows.outcome.set(Outcome()), flows.described.set(described)
+    told, came, before = listener.set(tell), outcome.set(Outcome()), known.set(read)
     try:
         with contextlib.suppress(Exception):
             if visibly:
-                FLOWS[name](**parameters)
-        if not flows.outcome.get().known:
+                _visibly(name, parameters)
+        if not outcome.get().known:
             without = pages.set(False)
             try:
-                FLOWS[name].fn(**parameters)
+                outcome.get().of(partial(STORIES[name], **parameters))
             finally:
                 pages.reset(without)
-        result: dict[str, Any] = flows.outcome.get().get()
+        result: dict[str, Any] = outcome.get().get()
         return result
     finally:
         listener.reset(told)
-        flows.outcome.reset(outcome)
-        flows.described.reset(spec)
+        outcome.reset(came)
+        known.reset(before)
+
+
+def _visibly(name: str, parameters: dict[str, Any]) -> None:
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from modelcd.flows.visible import FLOWS
+
+    # Nobody listens to heartbeats (see `environments/abandoned.py`), and ending them takes a second of each flow.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        FLOWS[name](**parameters)

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ from modelcd.workspace import Workspace, actor, open_workspace, private
 
 if TYPE_CHECKING:
     from modelcd.adapters.journal import SqlJournal
+    from modelcd.flows.deliver import Known
     from modelcd.labelling import Labelling
     from modelcd.planning import Given
     from modelcd.steps.watch import Watch
@@ -264,18 +267,27 @@ class Control:
 
         path = self._project(project)
         self.tell("describe", "begin", None, 0.0)
-        with warm(path):
-            # Prefect takes as long to import as the project to be read.
-            threading.Thread(target=self._flows, daemon=True).start()
-            return self._flow(name, self._describe(path), project=str(path), **parameters)
+        seen = self.workspace.path / "builds" / f"{sha256(str(path).encode()).hexdigest()[:16]}.seen"
+        with warm(path), private():
+            if _changed(path, seen):
+                # Something is to be delivered, most likely, and Prefect takes as long to import as that to be read.
+                threading.Thread(target=self._prefect, daemon=True).start()
+            from modelcd.environments.laptop import Laptop
+            from modelcd.flows.deliver import look
 
-    def _flows(self) -> Callable[..., Plain]:
+            again, new_data = parameters.get("again", ""), name == "retrain"
+            known, new = look(Laptop(self.workspace), path, self._describe(path), again=again, new_data=new_data)
+            told = self._flow(name, known, visibly=new, project=str(path), **parameters)
+            if told["ending"] in ("promoted", "nothing new"):
+                seen.parent.mkdir(parents=True, exist_ok=True)
+                seen.touch()
+            return told
+
+    def _prefect(self) -> None:
         from modelcd.environments.services import prefect_settings
 
         os.environ.update(prefect_settings(self.workspace))  # another server must not be sent our credential
-        from modelcd.flows.run import run_flow
-
-        return run_flow
+        import_module("modelcd.flows.visible")
 
     def _describe(self, project: Path) -> Mapping[str, Any]:
         """Read the project first: a mistake in it is answered before anything is started."""
@@ -284,13 +296,16 @@ class Control:
         spec: Mapping[str, Any] = ChildProject(project).call("describe", {}, budget=READING).value
         return spec
 
-    def _flow(self, name: str, described: Mapping[str, Any] | None = None, **parameters: Any) -> Plain:
+    def _flow(self, name: str, known: Known | None = None, *, visibly: bool = True, **parameters: Any) -> Plain:
         from modelcd.environments.services import FOR_FLOWS, Services
+        from modelcd.flows.run import run_flow
 
         with private():
             Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
+            if visibly:
+                self._prefect()
             place = str(self.workspace.path)
-            return self._flows()(name, self.tell, described, workspace=place, by=actor(), **parameters)
+            return run_flow(name, self.tell, known, visibly=visibly, workspace=place, by=actor(), **parameters)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 
@@ -866,6 +881,20 @@ class Control:
             "trouble": endpoint.trouble or (endpoint.reopened and f"late labels: {endpoint.reopened}"),
             "under_way": release_plain(release) if release else None,
         }
+
+
+def _changed(project: Path, seen: Path) -> bool:
+    """Say whether anything of *project* changed since *seen* was touched: a hint, by which nothing is decided."""
+    if not seen.exists():
+        return True
+    moment = seen.stat().st_mtime_ns
+    for folder, folders, files in os.walk(project):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        for name in (".", *files):
+            with suppress(OSError):
+                if os.stat(os.path.join(folder, name)).st_ctime_ns > moment:
+                    return True
+    return False
 
 
 __all__ = ["CannotTell", "Control", "ModelcdError", "connect"]

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from desk import MODEL, Delivered, replace
+from desk import MODEL, Cli, Delivered, replace
 
 from modelcd.errors import UsageError
 
@@ -184,6 +184,19 @@ def test_retrain_without_new_data_says_so(delivered: Delivered, second: dict[str
 
     assert told["ending"] == "nothing new"
     assert "no new data" in told["why"]
+
+
+def test_that_there_is_nothing_new_is_known_before_anything_heavy_is_imported(
+    delivered: Delivered, second: dict[str, Any]
+) -> None:
+    looking = Cli(delivered.modelcd.workspace, {"PYTHONPROFILEIMPORTTIME": "1"})
+    ended = looking("deliver", cwd=delivered.project)
+    lines = (line for line in ended.stderr.splitlines() if line.startswith("import time:"))
+    imported = {line.rpartition("|")[2].strip() for line in lines}
+
+    assert ended.stdout.startswith("NOTHING NEW")
+    assert "modelcd.flows.deliver" in imported
+    assert not {"prefect", "mlflow", "great_expectations", "pandas", "sklearn"} & imported
 
 
 @pytest.fixture(scope="module")

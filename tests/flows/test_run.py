@@ -31,8 +31,8 @@ from pathlib import Path
 from prefect import flow
 from modelcd.cli import exit_after
 from modelcd.errors import ModelcdError, Rejected
-from modelcd.flows import deliver, run
-from modelcd.flows._effects import leave, step
+from modelcd.flows import run, visible
+from modelcd.flows._effects import leave, outcome, step
 
 notes, pid, fails, visibly = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "fails", sys.argv[4] == "visibly"
 
@@ -50,17 +50,15 @@ def refused():
     if fails:
         raise Rejected("it is no good")
 
-@flow(name="story")
 def story():
-    def go():
-        step("first", lambda: note("first"))
-        step("second", killed)
-        step("third", refused)
-        leave("an-artifact", lambda: "# Told")
-        return {"ending": "promoted"}
-    return deliver.outcome.get().of(go)
+    step("first", lambda: note("first"))
+    step("second", killed)
+    step("third", refused)
+    leave("an-artifact", lambda: "# Told")
+    return {"ending": "promoted"}
 
-run.FLOWS["story"] = story
+run.STORIES["story"] = story
+visible.FLOWS["story"] = flow(name="story")(lambda: outcome.get().of(story))
 heard = []
 try:
     came = run.run_flow("story", lambda step, state, what, seconds: heard.append([step, state]), visibly=visibly)

@@ -42,8 +42,9 @@ from modelcd.cli import exit_after
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environments.memory import Memory
 from modelcd.errors import ModelcdError
-from modelcd.flows import deliver as flows, run
-from modelcd.flows._effects import visible
+from modelcd.flows import deliver as flows, run, visible
+from modelcd.flows._effects import outcome
+from modelcd.flows._states import GOOD
 
 stories.train(folder / "trained", "d1")
 memory = Memory({digest_of(folder / "trained"): lambda rows: [row["x"] for row in rows]}, {})
@@ -84,14 +85,18 @@ HOW = {
 }
 
 
-@flow(name="walk", flow_run_name="{how}")
-def walk(how):
+def story(how):
     bind = lambda name: replace(memory.environment, name=name)
     stage = Stage(bind, folder / how, contract=ready, commands=HOW[how])
-    return visible(flows.outcome.get(), lambda: flows.deliver_in(stage, folder / how, "anna", reason=how))
+    return flows.deliver_in(stage, folder / how, "anna", reason=how)
 
 
-run.FLOWS["walk"] = walk
+@flow(name="walk", flow_run_name="{how}")
+def walk(how):
+    return visible.visible(outcome.get(), lambda: story(how), GOOD)
+
+
+run.STORIES["walk"], visible.FLOWS["walk"] = story, walk
 for how in HOW:
     try:
         print(run.run_flow("walk", lambda *_: None, how=how)["ending"], flush=True)

@@ -5,9 +5,11 @@ What a command does not need is not imported, so that `--help` and `status` answ
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
+from contextlib import suppress
 
 LAST_WORDS = 5.0
 """Seconds that Prefect has, once everything was said and done, to tell its server; a dead one it tells for a minute."""
@@ -15,14 +17,28 @@ LAST_WORDS = 5.0
 
 def main() -> None:
     """Run the command line, and be gone soon after it has ended."""
+    code = 0
+    # The first to be registered is the last that is called: taking apart all that was imported would take a second.
+    atexit.register(lambda: _gone(code))
     from modelcd.cli.app import run
 
     try:
         run()
     except SystemExit as ended:
-        if "modelcd.flows.run" in sys.modules and isinstance(ended.code, int):
-            exit_after(LAST_WORDS, ended.code)
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if "prefect" in sys.modules:
+            exit_after(LAST_WORDS, code)
         raise
+    except BaseException:
+        code = 1
+        raise
+
+
+def _gone(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def exit_after(seconds: float, code: int) -> None:

@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -304,9 +305,22 @@ def _module_files() -> set[Path]:
     """Return the files of loaded modules that were not installed: the project's, and those from elsewhere."""
     installed = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[1]}
     installed.add(Path(os.__file__).resolve().parent)
-    found = {Path(f).resolve() for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}
-    foreign = (path for path in found if not any(path.is_relative_to(place) for place in installed))
-    return {path for path in foreign if not {"site-packages", "dist-packages"} & set(path.parts) and path.is_file()}
+
+    @cache
+    def whence(folder: str) -> tuple[Path, bool]:
+        """Return where *folder* really is, and whether what is there was installed."""
+        place = Path(folder).resolve()
+        told = {"site-packages", "dist-packages"} & set(place.parts)
+        return place, bool(told) or any(place.is_relative_to(one) for one in installed)
+
+    found = set()
+    for name in {str(f) for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}:
+        path = Path(name).resolve() if os.path.islink(name) else name
+        folder, file = os.path.split(path)
+        place, is_installed = whence(folder)
+        if not is_installed and (place / file).is_file():
+            found.add(place / file)
+    return found
 
 
 def _foreign(project: Path) -> dict[str, str]:

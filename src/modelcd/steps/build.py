@@ -147,9 +147,9 @@ def note(walk: Walk, name: str, finding: Finding, seconds: float) -> None:
 # -- the steps ---------------------------------------------------------------------------------------------------------
 
 
-def find_data(walk: Walk) -> Finding:
-    """See which data are there, by content."""
-    walk.data = walk.call("data", walk.budgets.data, cache=str(walk.folder.parent / "hashes.json"))
+def find_data(walk: Walk, known: Mapping[str, Any] | None = None) -> Finding:
+    """See which data are there, by content, unless that is *known*."""
+    walk.data = known or walk.call("data", walk.budgets.data, cache=str(walk.folder.parent / "hashes.json"))
     files = walk.data["files"]
     if not files:
         raise ProjectError(

@@ -44,6 +44,11 @@ def read_schedules(journal: Journal) -> dict[str, Scheduled]:
     return {s.removeprefix(SCHEDULES): found for s in journal.heads(SCHEDULES) if (found := _newest(journal, s)[1])}
 
 
+def read_schedule(journal: Journal, model: str) -> Scheduled | None:
+    """Return what is scheduled at present of *model*."""
+    return _newest(journal, f"{SCHEDULES}{model}")[1]
+
+
 def keep_schedule(walk: Walk) -> str:
     """Record what the delivered `pipeline.py` says of retraining, and say what that changes; empty when nothing."""
     journal, stream, said = walk.env.journal, f"{SCHEDULES}{walk.model}", walk.spec.get("retrain")
