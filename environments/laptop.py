@@ -11,6 +11,7 @@ from pathlib import Path
 from modelcd.adapters.children import ChildProject, ChildSuccesses, warm
 from modelcd.adapters.http import HttpScoring
 from modelcd.adapters.mlflow import MlflowRegistry
+from modelcd.adapters.mlflow_catalog import MlflowCatalog
 from modelcd.adapters.notices import Notices
 from modelcd.adapters.predictions import SpoolPredictions
 from modelcd.adapters.processes import ProcessRuntime
@@ -35,7 +36,7 @@ def laptop(workspace: Workspace, name: str) -> Environment:
     return Environment(
         name=name,
         journal=journal,
-        registry=MlflowRegistry(registry_uri(workspace), workspace.path / "registry" / "artifacts"),
+        registry=_registry(workspace),
         runtime=ProcessRuntime(workspace.path / "places", predictions=predictions.spool),
         scoring=HttpScoring(),
         router=TraefikRouter(gateway),
@@ -50,6 +51,15 @@ def laptop(workspace: Workspace, name: str) -> Environment:
 def notices(workspace: Workspace) -> Notices:
     """Return who tells people: a file of the workspace, and the services that `MODELCD_NOTIFY` names by their URLs."""
     return Notices(workspace.path / "notices.log", os.environ.get("MODELCD_NOTIFY", "").split())
+
+
+def catalog(workspace: Workspace) -> MlflowCatalog:
+    """Return where people look models up: MLflow's pages."""
+    return MlflowCatalog(_registry(workspace))
+
+
+def _registry(workspace: Workspace) -> MlflowRegistry:
+    return MlflowRegistry(registry_uri(workspace), workspace.path / "registry" / "artifacts")
 
 
 def walk_of(workspace: Workspace, env: Environment, project: Path, actor: str, delivery: str) -> Walk:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelcd.adapters.memory import MemoryNotifier, Prediction
+from modelcd.adapters.memory import MemoryCatalog, MemoryNotifier, Prediction
 from modelcd.adapters.memory_project import MemoryProject
 from modelcd.artifact import Column, Manifest, write_manifest
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
@@ -19,10 +19,11 @@ from modelcd.environment import Environment
 from modelcd.errors import Busy, ModelcdError, RouterError
 from modelcd.flows import deliver as flows
 from modelcd.flows._effects import pages
-from modelcd.ports import Label, Notifier, Project, Router, Still, always
+from modelcd.ports import Catalog, Label, Notifier, Project, Router, Still, always
 from modelcd.steps.announce import Announcer
 from modelcd.steps.build import Contract, Walk, over_http
 from modelcd.steps.demote import demote
+from modelcd.steps.publish import CALM, Publisher
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.release import ask, drive, open_release
 from modelcd.steps.tick import tick, tick_on
@@ -110,6 +111,7 @@ class Stage:
     contract: Contract = over_http
     faults: Faults | None = None
     notifier: Notifier = field(default_factory=MemoryNotifier)
+    catalog: Catalog = field(default_factory=MemoryCatalog)
 
     def environment(self, name: str) -> Environment:
         """Return the environment *name*."""
@@ -204,6 +206,11 @@ def tell(story: str, stage: Stage) -> None:
             announcer = Announcer(env.journal, notifier, env.clock)
             announcer.round()
             announcer.round()
+            catalog = stage.faults.port("Catalog", stage.catalog) if stage.faults else stage.catalog
+            publisher = Publisher(env.journal, catalog, ENVIRONMENTS, env.clock)
+            publisher.round()
+            env.clock.sleep(CALM)
+            publisher.round()
         case "give labels":
             env = stage.environment("production")
             env.predictions.label(STREAM, [Label(key, True) for key in LABELS])

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from modelcd.domain.card import Card
 from modelcd.domain.records import Entry, Head, Record
 from modelcd.domain.routing import Abilities, Routing
 from modelcd.domain.samples import Counters
@@ -67,8 +68,8 @@ class Build:
     """A fitted model on disk, ready to be registered: `artifact` is a folder, `digest` its sha256 (see `artifacts`).
 
     `by` is who wanted it, `project` where its code lies; training `began` at that moment (ISO 8601) and took so many
-    `seconds`; `settings` are what the estimator says of itself.  `metrics`, `notes` (Markdown) and `failed` are what
-    its gates made of it, and empty before they did.
+    `seconds`; `settings` are what the estimator says of itself.  `metrics` and `failed` are what its gates made of it;
+    `failed` is None before they did.
     """
 
     model: str
@@ -81,8 +82,7 @@ class Build:
     seconds: float = 0.0
     settings: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    notes: str = ""
-    failed: bool = False
+    failed: bool | None = None
 
 
 class Registry(Protocol):
@@ -105,6 +105,22 @@ class Registry(Protocol):
 
     def point(self, model: str, alias: str, number: int | None, still: Still = always) -> None:
         """Let *alias* name version *number*, or nothing."""
+        ...
+
+
+class Catalog(Protocol):
+    """Where people look up models and versions; what it says is a copy, and nothing is ever decided from it."""
+
+    def shown(self, model: str) -> str:
+        """Return `Card.journal` of the card of *model* that was shown last, in whole; empty for none."""
+        ...
+
+    def show(self, card: Card) -> None:
+        """Let the pages say what *card* says, and keep its `journal` last.
+
+        What differs is written and nothing else; text and tags of people stay.  A model or version that is not there
+        is passed over.
+        """
         ...
 
 

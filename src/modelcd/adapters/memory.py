@@ -18,6 +18,7 @@ from typing import Any
 
 from modelcd.adapters.sealing import sealed
 from modelcd.adapters.truths import settled
+from modelcd.domain.card import Card
 from modelcd.domain.labels import nameless
 from modelcd.domain.records import Entry, Head, Record
 from modelcd.domain.versions import ModelVersion
@@ -166,6 +167,21 @@ class MemoryRegistry:
         if (model, number) not in self._artifacts:
             known = [str(version.number) for version in self._versions.get(model, [])]
             raise UnknownName(f"version of {model}", str(number), known)
+
+
+class MemoryCatalog:
+    """A `Catalog` in this process: `cards` has the newest card of each model."""
+
+    def __init__(self) -> None:
+        self.cards: dict[str, Card] = {}
+
+    def shown(self, model: str) -> str:
+        """Return which records the card of *model* was made from; empty for none."""
+        return self.cards[model].journal if model in self.cards else ""
+
+    def show(self, card: Card) -> None:
+        """Keep *card*."""
+        self.cards[card.model] = card
 
 
 class MemoryRuntime:

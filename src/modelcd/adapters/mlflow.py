@@ -67,8 +67,8 @@ class MlflowRegistry:
 
         Raises `RegistryError` when the folder is not what the build's digest says.
         """
-        with _door(f"{build.model} could not be registered"), self._alone(build.model):
-            client = self._opened()
+        with door(f"{build.model} could not be registered"), self._alone(build.model):
+            client = self.opened()
             for version in self._versions(client, build.model):
                 if version.lineage.training == build.lineage.training:
                     self._judged(client, version, build)
@@ -88,15 +88,15 @@ class MlflowRegistry:
 
     def versions(self, model: str) -> list[ModelVersion]:
         """Return the versions of *model*, oldest first, aliases included; an unknown model has none."""
-        if self._is_absent():
+        if self.is_absent():
             return []
-        with _door(f"the versions of {model} could not be read"):
-            return self._versions(self._opened(), model)
+        with door(f"the versions of {model} could not be read"):
+            return self._versions(self.opened(), model)
 
     def fetch(self, model: str, number: int) -> Path:
         """Return a local folder with the artifact, its digest checked; raises `UnknownName`, `RegistryError`."""
         what = f"version {number} of {model}"
-        with _door(f"{what} could not be fetched"):
+        with door(f"{what} could not be fetched"):
             found = self._find(model, number)
             digest = found.tags[DIGEST]
             source = str(found.source)
@@ -110,10 +110,10 @@ class MlflowRegistry:
 
     def point(self, model: str, alias: str, number: int | None, still: Still = always) -> None:
         """Let *alias* name version *number*, or nothing; raises `UnknownName`."""
-        if number is None and self._is_absent():
+        if number is None and self.is_absent():
             return
-        with _door(f"the alias {alias} of {model} could not be set"), self._alone(model):
-            client = self._opened()
+        with door(f"the alias {alias} of {model} could not be set"), self._alone(model):
+            client = self.opened()
             there = _aliases(client, model)
             if number is None:
                 if alias in there:
@@ -123,18 +123,20 @@ class MlflowRegistry:
                 still()
                 client.set_registered_model_alias(slug(model), alias, str(number))
 
-    def _is_absent(self) -> bool:
+    def is_absent(self) -> bool:
+        """Say whether there is no database yet."""
         # Making the database takes MLflow more than a second, and only to find nothing in it.
         return self._uri.startswith("sqlite:///") and not Path(self._uri.removeprefix("sqlite:///")).exists()
 
     def _alone(self, model: str) -> AbstractContextManager[None]:
         return held(self._folder / f"{slug(model)}.lock", f"the registry of {model}", self._patience, RegistryError)
 
-    def _opened(self) -> MlflowClient:
+    def opened(self) -> MlflowClient:
+        """Return MLflow's client, its database made where there was none; for use behind the `door`."""
         with self._opening:
             if self._client is None:
                 with held(self._folder / ".setup.lock", "the registry", self._patience, RegistryError):
-                    if self._is_absent():
+                    if self.is_absent():
                         _make(Path(self._uri.removeprefix("sqlite:///")))
                     self._client = _client(self._uri)
             return self._client
@@ -163,8 +165,8 @@ class MlflowRegistry:
         client.log_inputs(run, datasets=[_data_set(build)])
 
     def _judged(self, client: MlflowClient, version: ModelVersion, build: Build) -> None:
-        """Tell what the gates made of *version*, if they have: metrics, the run's status, and the notes."""
-        if not build.notes:
+        """Tell what the gates made of *version*, if they have: metrics, and the run's status and name."""
+        if build.failed is None:
             return
         from mlflow.entities import Metric
 
@@ -173,9 +175,6 @@ class MlflowRegistry:
         metrics = [Metric(key, value, now, 0) for key, value in _named(build.metrics).items()]
         client.log_batch(run, metrics=metrics[:_PAGE])
         client.update_run(run, status="FAILED" if build.failed else "FINISHED", name=name)
-        client.set_tag(run, "mlflow.note.content", build.notes[:_LONGEST])
-        client.update_model_version(found.name, found.version, description=build.notes[:_LONGEST])
-        client.set_model_version_tag(found.name, found.version, "modelcd.gates", "failed" if build.failed else "passed")
 
     def _register(self, client: MlflowClient, run: mlflow.entities.Run, build: Build) -> int:
         identity = run.info.run_id
@@ -198,20 +197,14 @@ class MlflowRegistry:
 
     def _versions(self, client: MlflowClient, model: str) -> list[ModelVersion]:
         aliases = _aliases(client, model)
-        found: list[mlflow.entities.model_registry.ModelVersion] = []
-        token: str | None = ""
-        while token is not None:
-            page = client.search_model_versions(f"name = '{slug(model)}'", max_results=_PAGE, page_token=token or None)
-            found += page
-            token = page.token or None
-        ours = (_version(each, aliases) for each in found if each.tags.get(MODEL) == model)
+        ours = (_version(each, aliases) for each in kept_versions(client, model))
         return sorted(ours, key=lambda version: version.number)
 
     def _find(self, model: str, number: int) -> mlflow.entities.model_registry.ModelVersion:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = None if self._is_absent() else self._opened().get_model_version(slug(model), str(number))
+            found = None if self.is_absent() else self.opened().get_model_version(slug(model), str(number))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -237,6 +230,17 @@ class MlflowRegistry:
         return kept
 
 
+def kept_versions(client: MlflowClient, model: str) -> list[mlflow.entities.model_registry.ModelVersion]:
+    """Return the versions of *model* that are ours, as MLflow has them; for use behind the `door`."""
+    found: list[mlflow.entities.model_registry.ModelVersion] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_model_versions(f"name = '{slug(model)}'", max_results=_PAGE, page_token=token or None)
+        found += page
+        token = page.token or None
+    return [each for each in found if each.tags.get(MODEL) == model]
+
+
 def _client(uri: str) -> MlflowClient:
     """Return a client of the store at *uri*; its first calls bring a database up to date."""
     from mlflow import MlflowClient
@@ -258,7 +262,7 @@ def _make(path: Path) -> None:
 
 
 @contextmanager
-def _door(what: str) -> Iterator[None]:
+def door(what: str) -> Iterator[None]:
     """Translate what MLflow raises, and keep it from talking; importing it waits until this is first opened."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)

@@ -19,11 +19,12 @@ from modelcd.control import ENVIRONMENTS, Control
 from modelcd.domain.delivery import SCHEDULES
 from modelcd.environments.abandoned import close_abandoned
 from modelcd.environments.journal import journal_of
-from modelcd.environments.laptop import laptop, notices
+from modelcd.environments.laptop import catalog, laptop, notices
 from modelcd.environments.services import Services
 from modelcd.errors import CannotTell, ModelcdError
 from modelcd.ports import Journal
 from modelcd.steps.announce import Announcer
+from modelcd.steps.publish import Publisher
 from modelcd.steps.reconcile import Reconciler
 from modelcd.workspace import Workspace, open_workspace
 
@@ -32,6 +33,9 @@ ROUND_EVERY = 1.0
 
 TIDY_EVERY = 5.0
 """Seconds between two looks for runs on Prefect's pages that nobody drives any more."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two tries of what keeps failing."""
 
 GRACE = 5.0
 """Seconds that a process of a removed workspace has to end by itself."""
@@ -62,6 +66,21 @@ def reconcile(workspace: Workspace, stop: threading.Event) -> None:
                 say(_told(error))
 
 
+def publish(workspace: Workspace, stop: threading.Event) -> None:
+    """Let MLflow's pages say what the journal says until *stop* is set; trouble is said once, and tried again."""
+    env = laptop(workspace, "production")
+    publisher, pause, said = Publisher(env.journal, catalog(workspace), ENVIRONMENTS, env.clock), ROUND_EVERY, ""
+    while not stop.wait(pause):
+        try:
+            publisher.round()
+            pause, said = ROUND_EVERY, ""
+        except Exception as error:  # as above
+            pause, told = min(2 * pause, LONGEST_PAUSE), _told(error)
+            if told != said:
+                say(f"MLflow's pages are behind: {told}")
+            said = told
+
+
 def kept_alive(journal: Journal) -> tuple[str, ...]:
     """Return the services that are started again: deployments only once something was scheduled, to serve or undo."""
     try:
@@ -77,7 +96,7 @@ def revive(workspace: Workspace, stop: threading.Event) -> None:
         dead = [name for name in kept_alive(journal) if not services.alive(name)]
         if "deployments" in dead and ("prefect" in dead or not services.answers("prefect")):
             dead.remove("deployments")  # they only wait for Prefect, and busily
-        pause = min(pause * 2, 60.0) if dead else 0.5
+        pause = min(pause * 2, LONGEST_PAUSE) if dead else 0.5
         if dead:
             say(f"starting again: {', '.join(dead)}")
             try:
@@ -129,6 +148,7 @@ def main() -> None:
         partial(reconcile, workspace, stop),
         partial(revive, workspace, stop),
         partial(tidy, workspace, stop),
+        partial(publish, workspace, stop),
         partial(outlive, workspace, stop, partial(setattr, serving, "should_exit", True)),
     ]
     threads = [threading.Thread(target=work, daemon=True) for work in works]

@@ -19,7 +19,7 @@ SCHEDULED = "schedule"
 
 @dataclass(frozen=True)
 class Delivery:
-    """One walk of a project through the process; `ending` is empty while it goes on."""
+    """One walk of a project through the process; `ending` is empty while it goes on; `about` is what the model does."""
 
     id: str
     actor: str
@@ -32,6 +32,7 @@ class Delivery:
     ending: str = ""
     why: str = ""
     ended: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def _apply(builds: Builds, record: Record) -> Builds:
     match entry.kind:
         case "opened":
             opened = Delivery(entry.release, entry.actor, body["reason"], body["trigger"], body["project"], entry.at)
+            opened = replace(opened, about=body.get("about", ""))
             return replace(builds, deliveries=(*builds.deliveries, opened))
         case "step":
             last = builds.deliveries[-1]

@@ -22,6 +22,7 @@ Imports stand inside the functions: asking for rows should not wait for what tra
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Model, nearest
 from modelcd.project.environment import refuse_unread
 from modelcd.project.loading import load, load_policy
-from modelcd.project.slicing import Part, Slice, cut
+from modelcd.project.slicing import PIPELINE, Part, Slice, cut
 
 Plain = dict[str, Any]
 Arguments = Mapping[str, Any]
@@ -65,6 +66,7 @@ def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - al
     data = {name: getattr(model.data, name) for name in ("pattern", "target", "time", "key", "holdout")}
     return {
         "name": model.name,
+        "about": _about(project, model),
         "source": "train" if model.train is not None else "artifact",
         "method": model.method,
         "parameters": {str(k): _text(v) for k, v in model.parameters.items()},
@@ -76,6 +78,13 @@ def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - al
         "retrain": to_plain(model.retrain) if model.retrain is not None else None,
         "toolchain": {"python": python, **training.distributions},
     }
+
+
+def _about(project: Path, model: Model) -> str:
+    """Say what the model predicts, and what the first paragraph of `pipeline.py` says of it."""
+    said = ast.get_docstring(ast.parse((project / PIPELINE).read_bytes())) or ""
+    targets = " and ".join(f"`{name}`" for name in model.data.targets)
+    return " ".join([f"Predicts {targets}."] * bool(targets) + said.split("\n\n")[0].split())
 
 
 def data(project: Path, arguments: Arguments) -> Plain:

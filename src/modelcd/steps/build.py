@@ -113,7 +113,8 @@ def open_delivery(walk: Walk, *, reason: str, trigger: str) -> None:
         )
         records = walk.env.journal.append(walk.builds.stream, walk.builds.seq, [entry])
         walk.builds = fold_builds(walk.builds, records)
-    walk.record("opened", {"reason": reason, "trigger": trigger, "project": str(walk.path)})
+    about = str(walk.spec.get("about", ""))
+    walk.record("opened", {"reason": reason, "trigger": trigger, "project": str(walk.path), "about": about})
 
 
 def end_scratch(env: Environment, model: str) -> None:
@@ -254,28 +255,15 @@ def _build(walk: Walk, artifact: Path, digest: str, lineage: Lineage) -> Build:
     )
 
 
-def _tell_registry(walk: Walk, finding: Finding, findings: Sequence[Finding], champion: Candidate | None) -> None:
+def _tell_registry(walk: Walk, finding: Finding) -> None:
     """Leave in the registry what the gates found; it is for people, and a registry that is away stops nothing."""
     assert walk.version is not None and walk.artifact is not None, "only a built version is judged"
-    lineage, failed = walk.version.lineage, finding.verdict is not Verdict.PASS
-    commit = brief(lineage.commit, lineage.worktree) or f"none ({lineage.worktree or 'not known'})"
     metrics = finding.evidence["metrics"] | {
         f"champion/{k}": v for k, v in finding.evidence["champion_metrics"].items()
     }
-    against = f"version {champion.version}" if champion else "no champion"
-    learned = f", {lineage.data_from} to {lineage.data_until}" * bool(lineage.data_from)
-    lines = [
-        f"**Gates {'not passed' if failed else 'passed'}**, against {against}.",
-        f"Delivery {walk.delivery}, by {walk.actor}.",
-        "",
-        f"- commit: {commit}",
-        f"- data: {lineage.rows:,} rows{learned}",
-        "",
-        *(f"- {found.verdict.value}: {found.name}: {found.reason}" for found in findings),
-    ]
-    build = _build(walk, walk.artifact, walk.version.digest, lineage)
+    build = _build(walk, walk.artifact, walk.version.digest, walk.version.lineage)
     with suppress(RegistryError):
-        walk.env.registry.add(replace(build, metrics=metrics, notes="\n".join(lines), failed=failed))
+        walk.env.registry.add(replace(build, metrics=metrics, failed=finding.verdict is not Verdict.PASS))
 
 
 def _keeping(walk: Walk) -> Mapping[str, Any]:
@@ -342,7 +330,7 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
     }
     finding = _summed("gates", findings)
     finding = replace(finding, evidence={**finding.evidence, **compared})
-    _tell_registry(walk, finding, findings, champion)
+    _tell_registry(walk, finding)
     return finding
 
 

@@ -29,6 +29,7 @@ P = TypeVar("P")
 EFFECTS: Mapping[str, frozenset[str]] = {
     "Journal": frozenset({"append", "exclusive"}),
     "Registry": frozenset({"add", "point"}),
+    "Catalog": frozenset({"show"}),
     "Runtime": frozenset({"start", "stop"}),
     "Router": frozenset({"write"}),
     "Predictions": frozenset({"label"}),
@@ -40,6 +41,7 @@ EFFECTS: Mapping[str, frozenset[str]] = {
 READS: Mapping[str, frozenset[str]] = {
     "Journal": frozenset({"read", "heads"}),
     "Registry": frozenset({"versions", "fetch"}),
+    "Catalog": frozenset({"shown"}),
     "Runtime": frozenset({"instances", "log"}),
     "Scoring": frozenset({"ready", "predict"}),
     "Router": frozenset({"read", "abilities", "url"}),
