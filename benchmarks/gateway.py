@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from modelcd.adapters.memory_traffic import Reply, Request
 from modelcd.adapters.traefik import Gateway, TraefikMetrics, TraefikRouter
 from modelcd.domain.routing import Arm, Routing
-from modelcd.testing.traffic import HttpBackends, free_port, http_send
+from modelcd.testing.traffic import DOORS, HttpBackends, free_port, http_send
 
 ENDPOINT = "production/bench"
 
@@ -61,7 +61,7 @@ class Client:
         self._socket = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         body = b'{"rows": []}'
-        head = f"POST {parts.path}/predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST {parts.path}/predict HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-length: {len(body)}\r\n\r\n"
         self._request = head.encode() + body
 
     def once(self) -> float:
@@ -74,10 +74,9 @@ class Client:
             if not part:
                 raise ConnectionError("the connection was closed")
             answer += part
-        took = time.perf_counter() - before
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise ConnectionError(answer.decode())
-        return took
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise ConnectionError(answer.decode())
+        return time.perf_counter() - before
 
     def close(self) -> None:
         """Hang up."""
@@ -145,7 +144,7 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=200)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, models() as addresses:
-        gateway = Gateway(Path(folder), free_port(), free_port())
+        gateway = Gateway(Path(folder), free_port(), free_port(), DOORS)
         gateway.start()
         try:
             router, known = TraefikRouter(gateway), dict(enumerate(addresses, start=1))

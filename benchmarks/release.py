@@ -164,7 +164,7 @@ def by_hand(workspace: Workspace, trained: Path, number: int) -> None:
         "middlewares": {"plain": {"stripPrefix": {"prefixes": ["/plain"]}}},
         "services": {"plain": {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{port}"}]}}},
     }
-    target = Services(workspace).gateway.endpoints / "plain.yml"
+    target = Services(workspace).gateway.watched / "plain.yml"
     fresh = target.with_suffix(".new")
     fresh.write_text(json.dumps({"http": routes}))
     fresh.replace(target)

@@ -126,8 +126,8 @@ def _length(head: bytes) -> int:
 async def load(port: int, connections: int, seconds: float, body: Path) -> dict[str, float]:
     """Ask the server on *port* for *seconds* seconds; return requests per second and latencies in milliseconds."""
     content = body.read_bytes()
-    head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(content)}"
-    request = head.encode() + b"\r\n\r\n" + content
+    head = f"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(content)}"
+    request = f"{head}\r\ncontent-type: application/json\r\n\r\n".encode() + content
     loop, times, begin = asyncio.get_running_loop(), list[float](), time.perf_counter()
     until = begin + seconds
     opened = [

@@ -23,7 +23,7 @@ from modelcd.adapters.environment import passed
 from modelcd.adapters.guard import credential
 from modelcd.adapters.locks import held
 from modelcd.adapters.processes import ProcessRuntime
-from modelcd.adapters.traefik import Gateway
+from modelcd.adapters.traefik import Doors, Gateway
 from modelcd.errors import ConfigurationError, Refused, RuntimeFailure, UnknownName
 from modelcd.workspace import Workspace, port_is_free
 
@@ -169,8 +169,9 @@ class Services:
     @property
     def gateway(self) -> Gateway:
         """The gateway's process."""
-        ports = self.workspace.ports
-        return Gateway(self.workspace.path / "gateway", ports["gateway"], ports["gateway-admin"])
+        place = self.workspace
+        doors = Doors(place.token, place.allowed["hosts"], place.allowed["origins"])
+        return Gateway(place.path / "gateway", place.ports["gateway"], place.ports["gateway-admin"], doors)
 
     def _detached(self, name: str) -> Detached:
         folder = self.workspace.path / "services"
@@ -193,7 +194,7 @@ class Services:
         """
         models = ProcessRuntime(self.workspace.path / "places").instances()
         addresses = [f'"{model.address}"' for model in models if model.alive]
-        for told in self.gateway.endpoints.glob("*.yml"):
+        for told in self.gateway.endpoints():
             text = told.read_text(encoding="utf-8")
             if not any(address in text for address in addresses):
                 told.unlink()

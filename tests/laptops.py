@@ -143,7 +143,7 @@ class Laptop:
                 process.kill()
         until(lambda: not self.servers())
         shutil.rmtree(self.folder, ignore_errors=True)
-        for told in self.gateway.endpoints.glob("*.yml"):
+        for told in self.gateway.endpoints():
             told.unlink()
 
 

@@ -22,7 +22,7 @@ import secrets
 import socket
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.adapters.environment import PRIVATE
-from modelcd.errors import ConfigurationError
+from modelcd.domain.hosts import checked_host, checked_origin
+from modelcd.errors import ConfigurationError, UnknownName
 
 FORMAT = 1
 PORTS = {"gateway": 8700, "gateway-admin": 8701, "prefect": 8702, "control": 8703, "mlflow": 8704}
@@ -73,6 +74,26 @@ class Workspace:
     def ports(self) -> Mapping[str, int]:
         """The ports of this workspace, by service."""
         return {name: int(port) for name, port in _read(self.settings)["ports"].items()}
+
+    @cached_property
+    def allowed(self) -> Mapping[str, tuple[str, ...]]:
+        """What the gateway lets in besides this machine: names (`hosts`) and pages (`origins`)."""
+        found = _read(self.settings).get("allowed", {})
+        return {kind: tuple(found.get(kind, ())) for kind in ("hosts", "origins")}
+
+    def with_allowed(self, hosts: Sequence[str], origins: Sequence[str], refused: Sequence[str]) -> Workspace:
+        """Let the gateway answer to *hosts* and to pages of *origins*, and no more to *refused*; return what does.
+
+        Raises `UsageError` for what is no name of a host, no origin, or was never allowed.
+        """
+        hosts, origins = [checked_host(name) for name in hosts], [checked_origin(origin) for origin in origins]
+        known = {"hosts": {*self.allowed["hosts"], *hosts}, "origins": {*self.allowed["origins"], *origins}}
+        everything = known["hosts"] | known["origins"]
+        if unknown := sorted({*refused} - everything):
+            raise UnknownName("allowed host or origin", unknown[0], sorted(everything))
+        allowed = {kind: sorted(names - {*refused}) for kind, names in known.items()}
+        _write(self.settings, {**_read(self.settings), "allowed": allowed})
+        return Workspace(self.path)
 
     @property
     def shared_journal(self) -> str:

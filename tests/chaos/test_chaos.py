@@ -32,7 +32,7 @@ from modelcd.flows import deliver as flows
 from modelcd.flows._effects import pages
 from modelcd.steps.reconcile import Reconciler
 from modelcd.steps.watch import Watch
-from modelcd.testing.traffic import free_port
+from modelcd.testing.traffic import DOORS, free_port
 
 SECONDS = float(os.environ.get("MODELCD_CHAOS_SECONDS", "60"))
 CALM = 60.0
@@ -252,7 +252,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     warm(tmp_path / "warm")
     script = tmp_path / "server.py"
     script.write_text(SERVER)
-    gateway = Gateway(tmp_path / "gateway", free_port(), free_port())
+    gateway = Gateway(tmp_path / "gateway", free_port(), free_port(), DOORS)
     gateway.start()
     made = Laptop(tmp_path / "w", gateway, script)
     made.folder.mkdir()

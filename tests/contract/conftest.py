@@ -9,12 +9,12 @@ import pytest
 
 from modelcd.adapters.traefik import Gateway
 from modelcd.testing.postgres import PostgresServer
-from modelcd.testing.traffic import free_port
+from modelcd.testing.traffic import DOORS, free_port
 
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"), free_port(), free_port())
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"), free_port(), free_port(), DOORS)
     gateway.start()
     yield gateway
     gateway.stop()

@@ -38,7 +38,7 @@ from modelcd.steps.release import open_release
 from modelcd.steps.rollback import candidate_of
 from modelcd.steps.tick import tick
 from modelcd.testing.journal import entry
-from modelcd.testing.traffic import HttpBackends, Scripted, eventually, free_port
+from modelcd.testing.traffic import DOORS, HttpBackends, Scripted, eventually, free_port
 
 STREAM = "production/m"
 
@@ -147,7 +147,7 @@ def test_a_disk_with_room_keeps_its_reserve(disk: Disk) -> None:
 def test_a_canary_on_a_full_disk_steps_up_no_further_and_can_go_back(disk: Disk, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
-    gateway = Gateway(disk.path / "gateway", free_port(), free_port())
+    gateway = Gateway(disk.path / "gateway", free_port(), free_port(), DOORS)
     laptop = Laptop(disk.path / "w", gateway, script)
     laptop.folder.mkdir()
     warm(tmp_path / "warm")
@@ -216,7 +216,7 @@ time.sleep(600)
 def test_a_gateway_that_cannot_be_told_serves_on_as_it_was(disk: Disk) -> None:
     with HttpBackends() as backends:
         addresses = {version: backends(Scripted()) for version in (1, 2)}
-        gateway = Gateway(disk.path / "gateway", free_port(), free_port())
+        gateway = Gateway(disk.path / "gateway", free_port(), free_port(), DOORS)
         router, before, after = TraefikRouter(gateway), Routing.all_to(1), Routing((Arm(1, 50.0), Arm(2, 50.0)))
         gateway.start()
         try:

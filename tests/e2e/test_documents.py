@@ -56,6 +56,8 @@ SAID = {
     "status": "production",
     "status --json": '"url": "http://127.0.0.1:',
     "ui": "flows",
+    "up --allow-host models.example.com --allow-origin https://app.example.com": "too: origins https://app.example.com",
+    "up --refuse https://app.example.com": "too: hosts models.example.com",
     "verify": "the journal is whole",
     "verify RELEASE": "no verdict of release ",
     "versions MODEL": "accepted",

@@ -27,7 +27,7 @@ from modelcd.steps.release import open_release
 from modelcd.steps.tick import tick
 from modelcd.steps.watch import Watch
 from modelcd.testing.postgres import PostgresServer
-from modelcd.testing.traffic import free_port
+from modelcd.testing.traffic import DOORS, free_port
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -39,7 +39,7 @@ pytestmark = [
 def laptop(tmp_path: Path) -> Iterator[Laptop]:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
-    gateway = Gateway(tmp_path / "gateway", free_port(), free_port())
+    gateway = Gateway(tmp_path / "gateway", free_port(), free_port(), DOORS)
     made = Laptop(tmp_path / "w", gateway, script)
     made.folder.mkdir()
     warm(tmp_path / "warm")
@@ -120,7 +120,7 @@ def served(laptop: Laptop, requests: int = 200) -> set[int]:
 
 
 def test_without_the_gateway_s_counts_nothing_steps_up_and_a_person_can_go_back(laptop: Laptop) -> None:
-    blind = TraefikMetrics(Gateway(laptop.gateway.folder, laptop.gateway.port, free_port()))
+    blind = TraefikMetrics(Gateway(laptop.gateway.folder, laptop.gateway.port, free_port(), DOORS))
 
     def rounds() -> str:
         environments = {n: replace(env, metrics=blind) for n, env in laptop.environments().items()}

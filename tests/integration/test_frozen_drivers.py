@@ -28,7 +28,7 @@ from modelcd.flows import deliver as flows
 from modelcd.flows._effects import pages
 from modelcd.testing.faults import BEFORE, Faults, Moment
 from modelcd.testing.kills import Seen
-from modelcd.testing.traffic import free_port
+from modelcd.testing.traffic import DOORS, free_port
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -67,7 +67,7 @@ class Users:
 @pytest.fixture(scope="module")
 def binding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopBinding]:
     folder = tmp_path_factory.mktemp("frozen")
-    gateway = Gateway(folder / "gateway", free_port(), free_port())
+    gateway = Gateway(folder / "gateway", free_port(), free_port(), DOORS)
     warm(folder / "warm")
     gateway.start()
     made = LaptopBinding(folder, gateway)

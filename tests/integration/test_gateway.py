@@ -19,12 +19,12 @@ from modelcd.domain.routing import Arm, Routing
 from modelcd.domain.samples import Counters
 from modelcd.errors import ConfigurationError, MetricsError, RouterError
 from modelcd.testing.router import Place, split
-from modelcd.testing.traffic import CUTTING, OK, HttpBackends, eventually, free_port, http_send
+from modelcd.testing.traffic import CUTTING, DOORS, OK, HttpBackends, eventually, free_port, http_send
 
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path / "gateway", free_port(), free_port())
+    gateway = Gateway(tmp_path / "gateway", free_port(), free_port(), DOORS)
     yield gateway
     gateway.stop()
 
@@ -46,7 +46,7 @@ def pid(gateway: Gateway) -> int:
 
 
 def dynamic(gateway: Gateway) -> Path:
-    (file,) = gateway.endpoints.iterdir()
+    (file,) = gateway.endpoints()
     return file
 
 
@@ -74,17 +74,28 @@ class TestTheProcess:
     def test_another_object_on_the_same_folder_knows_it(self, gateway: Gateway) -> None:
         gateway.start()
 
-        assert Gateway(gateway.folder, gateway.port, gateway.admin_port).alive()
+        assert Gateway(gateway.folder, gateway.port, gateway.admin_port, DOORS).alive()
 
     def test_it_outlives_the_process_that_started_it(self, gateway: Gateway) -> None:
         code = (
-            "import sys; from pathlib import Path; from modelcd.adapters.traefik import Gateway; "
-            "Gateway(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])).start()"
+            "import sys; from pathlib import Path; from modelcd.adapters.traefik import Doors, Gateway; "
+            "Gateway(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Doors(sys.argv[4])).start()"
         )
-        arguments = [str(gateway.folder), str(gateway.port), str(gateway.admin_port)]
+        arguments = [str(gateway.folder), str(gateway.port), str(gateway.admin_port), DOORS.token]
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, timeout=30)
 
         assert gateway.alive()
+
+    def test_it_inherits_what_a_program_needs_and_no_secret(
+        self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLOUD_SECRET_KEY", "of who called")
+        monkeypatch.setenv("TRAEFIK_ENTRYPOINTS_ALL_ADDRESS", "0.0.0.0:1")
+        gateway.start()
+
+        environment = psutil.Process(pid(gateway)).environ()
+        assert "PATH" in environment
+        assert {"CLOUD_SECRET_KEY", "TRAEFIK_ENTRYPOINTS_ALL_ADDRESS"}.isdisjoint(environment)
 
     def test_a_stopped_one_is_gone(self, gateway: Gateway) -> None:
         gateway.start()
@@ -125,13 +136,13 @@ class TestTheProcess:
         gateway.start()
 
         with pytest.raises(ConfigurationError, match="runs on ports"):
-            Gateway(gateway.folder, free_port(), gateway.admin_port).start()
+            Gateway(gateway.folder, free_port(), gateway.admin_port, DOORS).start()
 
     def test_one_port_for_both_is_refused(self, tmp_path: Path) -> None:
         port = free_port()
 
         with pytest.raises(ConfigurationError, match="twice"):
-            Gateway(tmp_path, port, port).start()
+            Gateway(tmp_path, port, port, DOORS).start()
 
 
 class TestRouting:
@@ -199,8 +210,8 @@ class TestRouting:
     def test_a_change_that_is_not_seen_in_time_is_an_error(
         self, gateway: Gateway, place: Place, tmp_path: Path
     ) -> None:
-        unwatched = Gateway(tmp_path / "unwatched", gateway.port, gateway.admin_port)
-        unwatched.endpoints.mkdir(parents=True)
+        unwatched = Gateway(tmp_path / "unwatched", gateway.port, gateway.admin_port, DOORS)
+        unwatched.watched.mkdir(parents=True)
 
         with pytest.raises(RouterError, match="did not load"):
             TraefikRouter(unwatched, deadline=0.2).write(place.endpoint, split(0.0), place.addresses)
@@ -214,7 +225,7 @@ class TestRouting:
         with pytest.raises(RouterError):
             place.write(split(0.0))
 
-        assert list(gateway.endpoints.iterdir()) == []
+        assert gateway.endpoints() == []
 
     def test_a_client_cannot_say_what_only_the_gateway_says(self, gateway: Gateway, place: Place) -> None:
         place.write(split(0.0))

@@ -29,7 +29,7 @@ from modelcd.environment import Environment
 from modelcd.ports import Unit
 from modelcd.testing.faults import AFTER, BEFORE, Effect, Faults, Moment
 from modelcd.testing.kills import KillContract, Ran, Seen, Way, World
-from modelcd.testing.traffic import free_port
+from modelcd.testing.traffic import DOORS, free_port
 
 pytestmark = [
     pytest.mark.timeout(1200),
@@ -274,7 +274,7 @@ def _spread(moments: Sequence[Moment], most: int) -> Sequence[Moment]:
 def binding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopBinding]:
     folder = tmp_path_factory.mktemp("kills")
     warm(folder / "warm")
-    gateway = Gateway(folder / "gateway", free_port(), free_port())
+    gateway = Gateway(folder / "gateway", free_port(), free_port(), DOORS)
     gateway.start()
     made = LaptopBinding(folder, gateway)
     users, _ = forked(partial(use, gateway.port))

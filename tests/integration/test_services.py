@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -25,20 +26,25 @@ def services(tmp_path: Path) -> Iterator[Services]:
     services.down()
 
 
+def document_of(address: str) -> str:
+    """Return what a gateway may have been told of one model."""
+    return json.dumps({"http": {"services": {"x": {"loadBalancer": {"servers": [{"url": address}]}}}}})
+
+
 def test_a_gateway_starts_without_what_it_was_told_of_models_that_are_gone(services: Services) -> None:
     folder = services.workspace.path / "places"
     runtime = ProcessRuntime(folder, lambda _: [sys.executable, "-c", "import time; time.sleep(600)"])
     living = runtime.start(Unit("production/living", "living", 1, "sha256:1", folder))
     gone = runtime.start(Unit("production/gone", "gone", 1, "sha256:2", folder))
     runtime.stop(gone.id)
-    endpoints = services.gateway.endpoints
+    endpoints = services.gateway.watched
     endpoints.mkdir(parents=True)
     for instance in (living, gone):
-        (endpoints / f"{instance.model}.yml").write_text(f'{{"http": {{"x": {{"url": "{instance.address}"}}}}}}')
+        (endpoints / f"{instance.model}.yml").write_text(document_of(instance.address))
 
     services.up(["gateway"])
 
-    assert [path.name for path in endpoints.iterdir()] == ["living.yml"]
+    assert [path.name for path in services.gateway.endpoints()] == ["living.yml"]
     runtime.stop(living.id)
 
 

@@ -232,6 +232,54 @@ def _listens(port: int) -> bool:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:8700", "127.0.0.1.evil.example", ""])
+def test_another_name_is_refused_in_words(server: Server, name: str) -> None:
+    for answer in (
+        server.post("/predict", {"rows": [{"x": 1.0}]}, {"host": name}),
+        server.post("/predict", {"rows": [{"x": 1.0}]}, {"host": name, **ROUTED}),
+        httpx.get(server.address + "/readyz", headers={"host": name}),
+    ):
+        assert answer.status_code == 403
+        assert "127.0.0.1, localhost" in answer.json()["error"]
+
+
+FOREIGN = [
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:1"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("marks", FOREIGN)
+def test_a_page_that_asks_past_the_gateway_is_refused_in_words(server: Server, marks: dict[str, str]) -> None:
+    for method, path in (("POST", "/predict"), ("OPTIONS", "/predict"), ("GET", "/readyz"), ("GET", "/metrics")):
+        answer = httpx.request(method, server.address + path, headers=marks, content=b'{"rows": [{"x": 1.0}]}')
+
+        assert answer.status_code == 403
+        assert "pages ask the gateway" in answer.json()["error"]
+        assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+@pytest.mark.parametrize("marks", FOREIGN)
+def test_a_page_that_the_gateway_let_in_is_answered(server: Server, marks: dict[str, str]) -> None:
+    assert server.post("/predict", {"rows": [{"x": 1.0}]}, {**marks, **ROUTED}).json()["scores"] == [1.0]
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.1"])
+def test_programs_of_this_machine_need_nothing(server: Server, name: str) -> None:
+    assert server.post("/predict", {"rows": [{"x": 1.0}]}, {"host": name}).json()["scores"] == [1.0]
+
+
+def test_a_server_for_other_machines_answers_to_their_names(models: ModuleType, tmp_path: Path, begin: Any) -> None:
+    started = begin(echo_folder(tmp_path / "model", models.Echo()), HOST="0.0.0.0").ready()
+
+    answer = started.post("/predict", {"rows": [{"x": 1.0}]}, {"host": "models.example.com"})
+
+    assert answer.json()["scores"] == [1.0]
+
+
 def test_an_answer_names_version_and_prediction_in_its_headers(server: Server) -> None:
     response = server.post("/predict", {"rows": [{"x": 1.0}]})
 
@@ -372,7 +420,7 @@ def test_an_encoding_or_a_type_that_is_not_read_is_refused_by_name(server: Serve
 def test_a_client_that_waits_to_be_told_to_continue_is_told(server: Server) -> None:
     host, port = server.address.removeprefix("http://").split(":")
     body = b'{"rows": [{"x": 3.0}]}'
-    head = f"POST /predict HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nhost: {host}\r\nexpect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(head.encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 100")
@@ -454,7 +502,7 @@ def test_many_idle_connections_do_not_keep_the_probe_waiting(server: Server) -> 
 def test_a_client_that_leaves_harms_nobody(server: Server) -> None:
     host, port = server.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+        connection.sendall(b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1000\r\n\r\n{")
 
     assert server.post("/predict", {"rows": [{"x": 1.0}]}).status_code == 200
 

@@ -20,7 +20,7 @@ from modelcd.explaining import verified
 from modelcd.flows import deliver as flows
 from modelcd.steps.release import open_release
 from modelcd.steps.tick import tick
-from modelcd.testing.traffic import free_port
+from modelcd.testing.traffic import DOORS, free_port
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -48,7 +48,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     script = tmp_path / "server.py"
     script.write_text(FAILING)
     warm(tmp_path / "warm")
-    gateway = Gateway(tmp_path / "gateway", port=free_port(), admin_port=free_port())
+    gateway = Gateway(tmp_path / "gateway", free_port(), free_port(), DOORS)
     gateway.start()
     laptop = Laptop(tmp_path / "workspace", gateway, script)
     try:

@@ -90,6 +90,9 @@ class Detached:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             _await_end(process, 1.0)
+            if (child := _children.get(process.pid)) is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(1.0)  # it may be there still for its last threads
         self._reap()
         self.record.unlink(missing_ok=True)
 

@@ -45,8 +45,9 @@ class HttpScoring:
                 f"{address}/predict", content=body, headers={"content-type": "application/json"}, timeout=timeout
             )
         if response.status_code != 200:
-            # A gateway that does not know the endpoint answers 404, too, but not in the words of the contract.
-            refused = 400 <= response.status_code < 500 and "error" in said_in(response.content)
+            # 403 and 404 are the gateway's: it does not let somebody in, or knows no such endpoint.
+            refused = response.status_code in range(400, 500) and response.status_code not in (401, 403, 404)
+            refused = refused and "error" in said_in(response.content)
             kind = RowsRefused if refused else CannotTell
             raise kind(f"{address} gave no scores: {_reason(response)}")
         said = said_in(response.content)

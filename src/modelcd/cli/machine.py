@@ -21,12 +21,19 @@ PAGES = {
 
 @click.command(cls=Taught)
 @click.option("--port", "ports", multiple=True, metavar="NAME=PORT", help="Use another port from now on.")
-def up(ports: tuple[str, ...]) -> None:
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Let the gateway answer to this name, too.")
+@click.option(
+    "--allow-origin", "origins", multiple=True, metavar="URL", help="Let pages of this origin ask models (CORS)."
+)
+@click.option("--refuse", "refused", multiple=True, metavar="NAME|URL", help="Take back what was allowed.")
+def up(ports: tuple[str, ...], hosts: tuple[str, ...], origins: tuple[str, ...], refused: tuple[str, ...]) -> None:
     """Start what the workspace needs: the gateway, Prefect, the control API with its reconciler.
 
     \b
     modelcd up
     modelcd up --port gateway=8800
+    modelcd up --allow-host models.example.com --allow-origin https://app.example.com
+    modelcd up --refuse https://app.example.com
     """
     from modelcd.environments.services import Services
     from modelcd.errors import UsageError
@@ -41,9 +48,16 @@ def up(ports: tuple[str, ...]) -> None:
         changed[name] = int(number)
     if changed:
         workspace = workspace.with_ports(changed)
-    Services(workspace).up(tell=lambda name: click.echo(f"  starting {name} …", err=True))
+    if hosts or origins or refused:
+        workspace = workspace.with_allowed(hosts, origins, refused)
+    services = Services(workspace)
+    services.up(tell=lambda name: click.echo(f"  starting {name} …", err=True))
+    services.gateway.start()  # one that ran already takes up whom it lets in by now
     click.echo(f"up: {workspace.path}")
     _addresses(workspace)
+    for kind, names in workspace.allowed.items():
+        if names:
+            click.echo(f"  the gateway lets in, too: {kind} {', '.join(names)}")
 
 
 @click.command(cls=Taught)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import orjson
 
+from modelcd.domain.hosts import LOOPBACK, is_local
 from modelcd.domain.versions import slug
 from modelcd.serving.bodies import encoding_of, inflated, too_long
 from modelcd.serving.dialects import JSON, Answer, Ask, Dialect, Written, rows_asked
@@ -40,6 +41,7 @@ class Service:
 
     def __init__(self, settings: Settings, predictions: PredictionLog | None, predicting: ThreadPoolExecutor) -> None:
         self.settings = settings
+        self._local = settings.host in LOOPBACK
         self.engine: Engine | None = None
         self.draining = False
         self.in_flight = 0
@@ -64,7 +66,9 @@ class Service:
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         """Answer one request."""
         path, method = scope.path, scope.method
-        if method == "POST" and (dialect := self._posts.get(path)) is not None:
+        if self._local and (why := _foreign(scope.headers)):
+            proto.response_bytes(403, self._headers((JSON,)), _plain({"error": why}).body)
+        elif method == "POST" and (dialect := self._posts.get(path)) is not None:
             self.in_flight += 1
             try:
                 await self._infer(dialect, scope, proto)
@@ -203,6 +207,16 @@ class Service:
         if self._predictions is not None and (revision := headers.get("x-modelcd-routing")):
             leg = headers.get("x-modelcd-leg") or "main"
             self._predictions.add((answer.prediction, time(), revision, leg, answer.scores))
+
+
+def _foreign(headers: Any) -> str:
+    """Say why *headers* are refused, empty when they are not; what the gateway marked, it has let in."""
+    if not is_local(headers.get("host") or ""):
+        return "this server answers only to the names of this machine: 127.0.0.1, localhost"
+    by_page = headers.get("origin") is not None or headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if by_page and headers.get("x-modelcd-routing") is None:
+        return "this server answers no page of a browser; pages ask the gateway"
+    return ""
 
 
 def _trace(error: BaseException | None) -> str:

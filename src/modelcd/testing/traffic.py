@@ -17,7 +17,11 @@ from typing import Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from modelcd.adapters.memory_traffic import Answer, Backend, MemoryRouter, Reply, Request
+from modelcd.adapters.traefik import Doors
 from modelcd.ports import Router
+
+DOORS = Doors("the-credential-of-a-test")
+"""Who may ask a gateway of a test."""
 
 T = TypeVar("T")
 

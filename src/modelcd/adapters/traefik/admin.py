@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(error: type[CannotTell], base: str, timeout: float = 5.0) -> Iterator[httpx.Client]:
-    """Yield a client for *base* and translate what goes wrong into *error*; *timeout* is seconds per request."""
+def opened(
+    error: type[CannotTell], base: str, credential: tuple[str, str] | None = None, timeout: float = 5.0
+) -> Iterator[httpx.Client]:
+    """Yield a client for *base* and translate what goes wrong into *error*; *timeout* is seconds per request.
+
+    *credential* is user and password, where *base* asks for them.
+    """
     import httpx  # by whoever asks; who only wants to know whether the gateway lives does without
 
     try:
         with httpx.Client(
-            base_url=base, timeout=timeout, verify=False, trust_env=False, headers={"accept-encoding": "identity"}
+            base_url=base,
+            auth=credential,
+            timeout=timeout,
+            verify=False,
+            trust_env=False,
+            headers={"accept-encoding": "identity"},
         ) as client:
             yield client
     except httpx.HTTPStatusError as failed:

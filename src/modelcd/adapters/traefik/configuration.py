@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from modelcd.adapters.traefik.doors import PUBLIC, VISITORS
 from modelcd.domain.routing import Abilities, Arm, Routing, Shadow, Unit
 from modelcd.domain.versions import valid_model_name
 from modelcd.errors import ConfigurationError, RouterError
@@ -33,7 +34,6 @@ ROUTING_HEADER = "X-Modelcd-Routing"
 LEG_HEADER = "X-Modelcd-Leg"
 VERSION_HEADER = "X-Version"
 
-ENTRY_POINT = "public"
 ABILITIES = Abilities(weights=True, fallback=True, shadows=True, units=frozenset({Unit.REQUEST}), max_arms=10)
 
 _STATE_HEADER = "X-Modelcd-State"
@@ -120,15 +120,15 @@ def render(endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> dic
     leaves, stamps = _leaves(endpoint, routing, addresses)
     path = f"/{endpoint}"
     router = {
-        "entryPoints": [ENTRY_POINT],
+        "entryPoints": [PUBLIC],
         # A bare PathPrefix(`/a/b`) would also take what belongs to `/a/bc`.
         "rule": f"Path(`{path}`) || PathPrefix(`{path}/`)",
         "priority": len(path),
-        "middlewares": [f"{name}_strip", f"{name}_stamp"],
+        "middlewares": [VISITORS, f"{name}_strip", f"{name}_stamp"],
         "service": name,
     }
     stamp = {
-        "customRequestHeaders": {ROUTING_HEADER: routing.revision, LEG_HEADER: "", VERSION_HEADER: ""},
+        "customRequestHeaders": {ROUTING_HEADER: routing.revision},
         "customResponseHeaders": {ROUTING_HEADER: routing.revision},
     }
     state = json.dumps(routing.to_plain(), sort_keys=True, separators=(",", ":"))
@@ -205,7 +205,9 @@ def _leaves(endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> tu
     services, stamps = {}, {}
     for leaf, version in answering.items():
         servers = [{"url": addresses[version]}]
-        services[leaf.name] = {"middlewares": [leaf.name], "loadBalancer": {"servers": servers}}
+        # A model answers to its own address only, whatever name the client used for the gateway.
+        balancer = {"servers": servers, "passHostHeader": False}
+        services[leaf.name] = {"middlewares": [leaf.name], "loadBalancer": balancer}
         stamps[leaf.name] = {
             "headers": {
                 "customRequestHeaders": {LEG_HEADER: str(leaf.leg)},

@@ -20,26 +20,28 @@ from typing import Any
 import psutil
 
 from modelcd.adapters.detached import Detached
+from modelcd.adapters.environment import passed
+from modelcd.adapters.guard import USER
 from modelcd.adapters.locks import held
 from modelcd.adapters.traefik.admin import opened
-from modelcd.adapters.traefik.configuration import ENTRY_POINT
+from modelcd.adapters.traefik.configuration import text_of
+from modelcd.adapters.traefik.doors import ADMIN, DOCUMENT, PLUGINS, PUBLIC, Doors, document, write_plugin
 from modelcd.domain.samples import LATENCY_GRID
 from modelcd.errors import ConfigurationError, RouterError
 
 HOST = "127.0.0.1"
-ADMIN = "traefik"
-"""The name under which Traefik looks for its own API."""
 
 _PORT_PATIENCE = 2.0  # seconds; a process that was killed holds its ports until its last thread has gone
 
 
 class Gateway:
-    """One Traefik: *port* is public, *admin_port* has API, metrics and ping; both on the loopback only."""
+    """One Traefik: *port* is public, *admin_port* has API, metrics and ping; both on the loopback, as *doors* say."""
 
-    def __init__(self, folder: Path, port: int, admin_port: int) -> None:
+    def __init__(self, folder: Path, port: int, admin_port: int, doors: Doors) -> None:
         self.folder = folder.absolute()
         self.port = port
         self.admin_port = admin_port
+        self.doors = doors
 
     @property
     def url(self) -> str:
@@ -52,9 +54,18 @@ class Gateway:
         return f"http://{HOST}:{self.admin_port}"
 
     @property
-    def endpoints(self) -> Path:
-        """The folder with one dynamic configuration per endpoint, which Traefik watches."""
+    def credential(self) -> tuple[str, str]:
+        """User and password for the admin port."""
+        return USER, self.doors.token
+
+    @property
+    def watched(self) -> Path:
+        """The folder that Traefik watches: the doors, and one dynamic configuration per endpoint."""
         return self.folder / "endpoints"
+
+    def endpoints(self) -> list[Path]:
+        """Return the dynamic configurations of all endpoints."""
+        return sorted(path for path in self.watched.glob("*.yml") if path.name != DOCUMENT)
 
     @property
     def access_log(self) -> Path:
@@ -69,21 +80,24 @@ class Gateway:
     def start(self, timeout: float = 15.0) -> None:
         """Start Traefik unless it lives, and return once it answers; it outlives this process.
 
+        One that lives takes up the doors as they are now.
         Raises `ConfigurationError` for a port that is taken, `RouterError` when it does not answer within *timeout*
         seconds.
         """
-        self.endpoints.mkdir(parents=True, exist_ok=True)
+        self.watched.mkdir(parents=True, exist_ok=True)
         with self._exclusive(timeout):
-            if not self.alive():
+            if fresh := not self.alive():
                 self._check_ports()
                 self._forget_last_run()
-                self._spawn()
             elif (running := self._recorded_ports()) != (self.port, self.admin_port):
                 raise ConfigurationError(
                     f"the gateway of {self.folder} runs on ports {running[0]} and {running[1]}, "
                     f"not {self.port} and {self.admin_port}",
                     help="stop it with `modelcd down` before changing its ports",
                 )
+            self._open_doors()
+            if fresh:
+                self._spawn()
             self._wait_until_it_answers(timeout)
 
     def stop(self, timeout: float = 15.0) -> None:
@@ -117,7 +131,7 @@ class Gateway:
 
     def _recorded_ports(self) -> tuple[int, int]:
         points = json.loads(self._settings.read_text(encoding="utf-8"))["entryPoints"]
-        public, admin = (points[name]["address"].rpartition(":")[2] for name in (ENTRY_POINT, ADMIN))
+        public, admin = (points[name]["address"].rpartition(":")[2] for name in (PUBLIC, ADMIN))
         return int(public), int(admin)
 
     def _check_ports(self) -> None:
@@ -138,10 +152,14 @@ class Gateway:
             stale.unlink(missing_ok=True)
         (self.folder / "cuts.json").unlink(missing_ok=True)
 
+    def _open_doors(self) -> None:
+        put(self.watched / DOCUMENT, text_of(document(self.doors, self.port)), self.folder)
+
     def _spawn(self) -> None:
-        self._settings.write_text(json.dumps(self._static(), indent=1), encoding="utf-8")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("TRAEFIK_")}
-        self._process.start([str(_binary()), f"--configFile={self._settings}"], env=environment, cwd=self.folder)
+        write_plugin(self.folder)
+        put(self._settings, json.dumps(self._static(), indent=1), self.folder)
+        command = [str(_binary()), f"--configFile={self._settings}"]
+        self._process.start(command, env=passed(os.environ), cwd=self.folder)
 
     def _static(self) -> dict[str, Any]:
         kept = ("ServiceName", "RequestMethod", "OriginStatus", "DownstreamStatus")
@@ -149,17 +167,20 @@ class Gateway:
         return {
             "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
             "entryPoints": {
-                ENTRY_POINT: {
+                PUBLIC: {
                     "address": f"{HOST}:{self.port}",
                     "http": http,
                     "transport": {"lifeCycle": {"graceTimeOut": "5s"}},
                 },
                 ADMIN: {"address": f"{HOST}:{self.admin_port}", "http": http},
             },
-            "api": {"insecure": True, "dashboard": False},
-            "ping": {},
+            # Who may ask these is said by the doors, and they are nowhere else.
+            "api": {"insecure": False, "dashboard": False},
+            "ping": {"manualRouting": True},
+            "experimental": PLUGINS,
             "metrics": {
                 "prometheus": {
+                    "manualRouting": True,
                     # As text: numbers in this file are cut to six decimals, and would be another grid.
                     "buckets": [repr(edge) for edge in LATENCY_GRID],
                     "addEntryPointsLabels": False,
@@ -177,7 +198,7 @@ class Gateway:
             "serversTransport": {"forwardingTimeouts": {"dialTimeout": "5s", "idleConnTimeout": "3s"}},
             "providers": {
                 "providersThrottleDuration": "100ms",
-                "file": {"directory": str(self.endpoints), "watch": True},
+                "file": {"directory": str(self.watched), "watch": True},
             },
         }
 
@@ -186,7 +207,7 @@ class Gateway:
         while time.monotonic() < until:
             if not self.alive():
                 raise RouterError(f"Traefik ended at its start: {self._last_words()}", help=f"see {self.log}")
-            with suppress(RouterError), opened(RouterError, self.admin_url, timeout=1.0) as client:
+            with suppress(RouterError), opened(RouterError, self.admin_url, self.credential, timeout=1.0) as client:
                 if client.get("/ping").status_code == 200:
                     return
             time.sleep(0.02)
@@ -194,6 +215,34 @@ class Gateway:
 
     def _last_words(self) -> str:
         return " ".join(self._process.tail(3).splitlines()) or "it said nothing"
+
+
+def put(path: Path, text: str, scratch: Path) -> None:
+    """Put *text* at *path* at once, unless it is there; the half-written file is in *scratch*, which nobody watches.
+
+    Raises `RouterError`.
+    """
+    temporary = scratch / f".{path.name}.{os.getpid()}"
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return
+        with open(temporary, "w", encoding="utf-8", opener=_private) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RouterError(f"{path} cannot be written: {error}", help="check the workspace's disk") from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _binary() -> Path:

@@ -48,7 +48,7 @@ class TraefikMetrics:
     def counters(self, endpoint: str) -> Mapping[int, Counters]:
         """Return cumulative counters since Traefik started, per version of *endpoint*; raises `MetricsError`."""
         marker = identifier(endpoint) + "_"
-        with opened(MetricsError, self._gateway.admin_url) as client:
+        with opened(MetricsError, self._gateway.admin_url, self._gateway.credential) as client:
             found = client.get("/api/http/services", params={"search": marker, "per_page": "1000"})
             leaves = [Leaf.parse(service["name"]) for service in found.raise_for_status().json()]
             page = client.get("/metrics").raise_for_status().text
@@ -153,7 +153,7 @@ class CutAnswers:
     def read(self) -> Mapping[str, int]:
         """Return the tally per Traefik service since Traefik started; raises `MetricsError`."""
         try:
-            with filelock.FileLock(self._gateway.folder / "cuts.lock", timeout=10):
+            with filelock.FileLock(self._gateway.folder / "cuts.lock", timeout=10, mode=0o600):
                 return self._advance()
         except filelock.Timeout as error:
             raise MetricsError("the access log is being read by another process", help="try again") from error

@@ -7,7 +7,6 @@ Neither alone is enough: the state says nothing about the path of a request, and
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from modelcd.adapters.traefik.configuration import (
     render,
     text_of,
 )
-from modelcd.adapters.traefik.gateway import Gateway
+from modelcd.adapters.traefik.gateway import Gateway, put
 from modelcd.domain.routing import Abilities, Routing
 from modelcd.errors import RouterError
 from modelcd.ports import Still, always
@@ -46,11 +45,11 @@ class TraefikRouter:
         """
         document = render(endpoint, routing, addresses)
         self._loaded()  # a gateway that cannot be read is not written to: nobody would see what became of it
-        path = self._gateway.endpoints / f"{identifier(endpoint)}.yml"
+        path = self._gateway.watched / f"{identifier(endpoint)}.yml"
         text = text_of(document)
         if _text(path) != text:
             still()
-            _replace(path, text, self._gateway.folder)
+            put(path, text, self._gateway.folder)
         until = time.monotonic() + self._deadline
         self._wait_for_state(endpoint, document, until)
         self._wait_for_answers(endpoint, routing.revision, until)
@@ -69,7 +68,7 @@ class TraefikRouter:
         return f"{self._gateway.url}/{endpoint}"
 
     def _loaded(self) -> Mapping[str, Any]:
-        with opened(RouterError, self._gateway.admin_url) as client:
+        with opened(RouterError, self._gateway.admin_url, self._gateway.credential) as client:
             loaded = client.get("/api/rawdata").raise_for_status().json()
         if not isinstance(loaded, dict):
             raise RouterError(f"Traefik's state at {self._gateway.admin_url} is no object", help="see traefik.log")
@@ -112,22 +111,3 @@ def _text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-
-
-def _replace(path: Path, text: str, scratch: Path) -> None:
-    """Put *text* at *path* at once; the half-written file is in *scratch*, which Traefik does not watch."""
-    temporary = scratch / f".{path.name}.{os.getpid()}"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RouterError(f"{path} cannot be written: {error}", help="check the workspace's disk") from error
