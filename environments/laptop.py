@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from modelcd.adapters.children import ChildProject, ChildSuccesses, warm
@@ -14,12 +16,14 @@ from modelcd.adapters.mlflow import MlflowRegistry
 from modelcd.adapters.mlflow_catalog import MlflowCatalog
 from modelcd.adapters.notices import Notices
 from modelcd.adapters.predictions import SpoolPredictions
-from modelcd.adapters.processes import ProcessRuntime
+from modelcd.adapters.processes import ProcessRuntime, foresee, spares
 from modelcd.adapters.traefik import TraefikMetrics, TraefikRouter
 from modelcd.environment import Environment
 from modelcd.environments.journal import clock_of, journal_of
 from modelcd.environments.services import Services, registry_uri
 from modelcd.errors import UnknownName
+from modelcd.ports import Registry
+from modelcd.project.libraries import libraries
 from modelcd.steps.build import Walk
 from modelcd.workspace import Workspace
 
@@ -73,7 +77,15 @@ def walk_of(workspace: Workspace, env: Environment, project: Path, actor: str, d
         interpreter=sys.executable,
         actor=actor,
         delivery=delivery,
+        foresee=partial(_foresee, env.registry, project),
     )
+
+
+def _foresee(registry: Registry, project: Path) -> None:
+    """Import the registry's library and make its database, then begin a server: both take seconds when they are due."""
+    if isinstance(registry, MlflowRegistry):
+        registry.open()
+    foresee(libraries(project))
 
 
 @dataclass(frozen=True)
@@ -90,9 +102,11 @@ class Laptop:
         """Return the delivery *delivery* of the project at *project* into production, about to begin."""
         return walk_of(self.workspace, laptop(self.workspace, "production"), project, actor, delivery)
 
-    def warm(self, project: Path) -> AbstractContextManager[None]:
-        """Keep a process that starts the commands of *project* quickly, for the length of a delivery."""
-        return warm(project)
+    @contextmanager
+    def warm(self, project: Path) -> Iterator[None]:
+        """Start the commands of *project*, and servers that are foreseen, quickly: for the length of a delivery."""
+        with warm(project), spares():
+            yield
 
     def revive(self) -> None:
         """Start the gateway again if it died; raises `Refused` after `modelcd down`."""

@@ -238,7 +238,7 @@ class Services:
                 raise RuntimeFailure(f"{name} ended while starting:\n{self._detached(name).tail()}")
             if time.monotonic() > deadline:
                 raise RuntimeFailure(f"{name} did not answer within {PATIENCE:g} s", help=f"its log: {self.log(name)}")
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def log(self, name: str) -> Path:
         """Return the log file of the service *name*."""

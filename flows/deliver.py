@@ -169,9 +169,9 @@ def _scheduled(walk: build.Walk, trigger: str) -> None:
         listener.get()("schedule", "note", told, 0.0)
 
 
-def _warmed_up(env: Environment, model: str) -> None:
+def _foreseen(walk: build.Walk) -> None:
     with suppress(BaseException):  # whoever needs it will be told of the same trouble, in its own place
-        env.registry.versions(model)
+        walk.foresee()
 
 
 def _described(walk: build.Walk) -> Finding:
@@ -218,8 +218,8 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
         return told
     refuse_held(endpoint)
     champion = champion_of(production, endpoint)
-    # The registry's library takes seconds to import, and is needed only once the children have done their work.
-    threading.Thread(target=_warmed_up, args=(production, walk.model), daemon=True).start()
+    # What takes seconds to import is needed only once the children have done their work.
+    threading.Thread(target=_foreseen, args=(walk,), daemon=True).start()
     for checks in (
         {
             "prepare": partial(build.prepare_data, walk),

@@ -97,8 +97,8 @@ def test_a_command_has_none_of_the_sockets_that_it_came_by(project: ChildProject
 def test_libraries_that_are_imported_ahead_leave_no_thread_behind(tmp_path: Path) -> None:
     code = (
         "import sklearn.ensemble, sklearn.linear_model, sklearn.pipeline, scipy.stats, pyarrow.dataset\n"
-        "from modelcd.project import forkserver\n"
-        "for name in (*forkserver.NEEDED, *forkserver.KNOWN): __import__(name)\n"
+        "from modelcd.project import forkserver, libraries\n"
+        "for name in (*forkserver.NEEDED, *libraries.KNOWN): __import__(name)\n"
         "print(forkserver._threads())"
     )
     run, env = [sys.executable, "-c", code], environment(tmp_path)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from modelcd.errors import ProjectError
+from modelcd.project.environment import named
 from modelcd.project.slicing import Part, cut
 
 PIPELINE = '''
@@ -210,3 +214,35 @@ def test_a_file_that_is_no_python_is_named_with_its_line(project: Path) -> None:
 
     with pytest.raises(ProjectError, match=r"features\.py, line 2"):
         cut(project)
+
+
+def test_threads_may_read_a_project_at_the_same_time(tmp_path: Path) -> None:
+    """Python 3.11 counts the depth of all threads together, and refuses where another one parses meanwhile."""
+    (tmp_path / "pipeline.py").write_text("x = [1, 2, 3]\n" * 2000, encoding="utf-8")
+    trouble: list[BaseException] = []
+
+    def read(deeper: int) -> None:
+        if deeper:
+            return read(deeper - 1)
+        try:
+            named(tmp_path)
+        except SystemError as error:
+            trouble.append(error)
+
+    def let_others(*_: object) -> None:
+        time.sleep(0)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(let_others)
+    gc.set_threshold(50)
+    try:
+        threads = [threading.Thread(target=read, args=(7 * k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(let_others)
+
+    assert trouble == []

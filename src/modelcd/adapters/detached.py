@@ -45,11 +45,15 @@ class Detached:
                     start_new_session=True,
                     umask=PRIVATE,
                 )
-            self._write(process.pid)
+            self.adopt(process)
         except OSError as error:
             raise RuntimeFailure(f"could not start {command[0]}: {error.strerror or error}") from error
-        _children[process.pid] = process
         return process.pid
+
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Record *process*, which this very process started, in a session of its own, as the one that is meant."""
+        self._write(process.pid)
+        _children[process.pid] = process
 
     def process(self) -> psutil.Process | None:
         """Return the process if it lives."""

@@ -62,6 +62,11 @@ class MlflowRegistry:
         self._client: MlflowClient | None = None
         self._opening = threading.Lock()
 
+    def open(self) -> None:
+        """Make the store usable, with whatever is imported and made for it first; each method does so by itself."""
+        with door("the registry could not be opened"):
+            self.opened()
+
     def add(self, build: Build) -> ModelVersion:
         """Register *build*; the same training digest again returns the version that is there.
 

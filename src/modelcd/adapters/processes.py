@@ -15,7 +15,8 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from urllib.parse import quote
 import psutil
 
 from modelcd.adapters.detached import Detached
-from modelcd.adapters.environment import passed
+from modelcd.adapters.environment import PRIVATE, passed
 from modelcd.adapters.locks import held
 from modelcd.artifact import read_manifest, toolchain_changes
 from modelcd.errors import ConfigurationError, RuntimeFailure
@@ -111,7 +112,8 @@ class ProcessRuntime:
             self._write(record)
             try:
                 environment = self._environment(unit, record)
-                self._process(unit.id).start(command, env=environment, cwd=self._folder.absolute())
+                if unit.environment or not self._by_spare(unit.id, command, environment):
+                    self._process(unit.id).start(command, env=environment, cwd=self._folder.absolute())
             except RuntimeFailure:
                 if there is None:
                     self._path(unit.id, "json").unlink(missing_ok=True)
@@ -138,11 +140,19 @@ class ProcessRuntime:
         """Return the newest *lines* that the instance printed, also after it died or was stopped."""
         return self._process(instance).tail(lines) if lines > 0 else ""
 
+    def _by_spare(self, instance: str, command: Sequence[str], environment: Mapping[str, str]) -> bool:
+        """Let a spare server become the instance, if there is one; it is recorded before its orders let it live on."""
+        *program, folder = command
+        spare = _taken(program)
+        if spare is None:
+            return False
+        process = self._process(instance)
+        process.adopt(spare.process)
+        cwd, log = self._folder.absolute(), process.log.absolute()
+        return spare.order({"folder": folder, "environment": dict(environment), "cwd": str(cwd), "log": str(log)})
+
     def _environment(self, unit: Unit, record: _Record) -> dict[str, str]:
-        # What was meant for our own interpreter (PYTHONPATH, PYTHONHOME, …) would mislead the unit's.
-        inherited = {n: value for n, value in passed(os.environ, SETTINGS).items() if not n.startswith("PYTHON")}
-        environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **inherited}
-        environment.pop("VIRTUAL_ENV", None)
+        environment = _inherited()
         if self._predictions is not None:
             spool = self._predictions(unit.place).absolute() / f"{unit.version}.jsonl"
             environment["MODELCD_PREDICTIONS"] = str(spool)
@@ -207,6 +217,89 @@ class _Record:
     @classmethod
     def of(cls, unit: Unit, port: int) -> _Record:
         return cls(unit.id, unit.place, unit.model, unit.version, unit.digest, port, secrets.token_hex(16))
+
+
+@contextmanager
+def spares() -> Iterator[None]:
+    """Let servers that are started in the block be spare ones, where `foresee` has begun one; what is left is ended."""
+    with _SPARING:
+        _SPARES.append([])
+    try:
+        yield
+    finally:
+        with _SPARING:
+            left = _SPARES.pop()
+        for spare in left:
+            spare.end()
+
+
+def foresee(modules: Sequence[str], *, servers: int = 2, interpreter: str = sys.executable) -> None:
+    """Begin a server that will soon be wanted, in a block of `spares`: it imports *modules* and waits for its orders.
+
+    As many as *servers* are begun, one at a time: the next when the one before is taken.
+    """
+    with _SPARING:
+        if _SPARES and servers > 0:
+            _SPARES[-1].append(_Spare((interpreter, "-m", "modelcd.serving"), tuple(modules), servers))
+
+
+class _Spare:
+    """A server that waits for its orders, the first of *servers*."""
+
+    def __init__(self, program: tuple[str, ...], modules: tuple[str, ...], servers: int) -> None:
+        self.program, self.modules, self.servers = program, modules, servers
+        self.process = subprocess.Popen(
+            [*program, "--spare", *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=_inherited(),
+            start_new_session=True,
+            umask=PRIVATE,
+        )
+
+    def order(self, orders: Mapping[str, Any]) -> bool:
+        """Give it its orders; says whether there was somebody to take them."""
+        assert self.process.stdin is not None, "it was started with a pipe"
+        try:
+            with self.process.stdin as stdin:
+                stdin.write(json.dumps(orders).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> None:
+        """End it, if it has not ended yet, and let go of it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def _taken(program: Sequence[str]) -> _Spare | None:
+    """Return a spare server of *program* that lives, and begin the next one."""
+    with _SPARING:
+        for waiting in reversed(_SPARES):
+            for spare in waiting:
+                if spare.program == tuple(program):
+                    waiting.remove(spare)
+                    if spare.servers > 1:
+                        waiting.append(_Spare(spare.program, spare.modules, spare.servers - 1))
+                    if spare.process.poll() is None:
+                        return spare
+                    spare.end()
+    return None
+
+
+def _inherited() -> dict[str, str]:
+    # What was meant for our own interpreter (PYTHONPATH, PYTHONHOME, …) would mislead the unit's.
+    inherited = {n: value for n, value in passed(os.environ, SETTINGS).items() if not n.startswith("PYTHON")}
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **inherited}
+    environment.pop("VIRTUAL_ENV", None)
+    return environment
+
+
+_SPARES: list[list[_Spare]] = []
+_SPARING = threading.Lock()
 
 
 def _read(path: Path) -> _Record | None:

@@ -7,6 +7,7 @@ expectations pays for it.
 
 from __future__ import annotations
 
+import gc
 import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
@@ -151,10 +152,12 @@ def expectation_findings(project: Path, model: Model, read: Callable[[], pd.Data
     """
     if model.data.expectations is None:
         return _told(Verdict.PASS, "none are declared", [])
+    gc.disable()  # importing it takes a second and a half as it is, a fifth more with looks for garbage
     import great_expectations as gx
     import great_expectations.expectations as gxe
     from great_expectations.expectations.expectation import Expectation
 
+    gc.enable()
     with calling("expectations", project):
         expectations = list(model.data.expectations(gxe))
     odd = next((e for e in expectations if not isinstance(e, Expectation)), None)

@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from modelcd.errors import ProjectError
-from modelcd.project.slicing import PIPELINE
+from modelcd.project.slicing import PIPELINE, parsed
 
 
 def named(project: Path) -> tuple[str, ...]:
     """Return the names in `Model(environment=…)` of the project at *project*; none where nothing can be read."""
     try:
-        tree = ast.parse((project / PIPELINE).read_text(encoding="utf-8"))
+        tree = parsed((project / PIPELINE).read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):
         return ()  # running it says what is wrong with it, and where
     given = [

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.util
 import json
 import os
 import select
@@ -28,13 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.project import child, commands
-from modelcd.project.slicing import modules_named
+from modelcd.project.libraries import libraries
+from modelcd.project.slicing import distributions
 
 NEEDED = ("modelcd.project.data", "modelcd.project.rows", "modelcd.project.training", "pyarrow.parquet")
 """What data and training need of any project."""
-
-KNOWN = frozenset({"joblib", "numpy", "pandas", "pyarrow", "scipy", "sklearn"})
-"""Libraries that may be imported before a fork: they start no pool of threads until they are asked to compute."""
 
 HARMLESS = frozenset({"jemalloc_bg_thd"})
 """Threads that are taken care of around a fork by whoever started them: pyarrow's second allocator."""
@@ -59,9 +56,10 @@ class Server:
     def load(self) -> None:
         """Import what commands will need."""
         gc.disable()  # next to nothing of what importing makes is garbage, and looking for it is a fifth of the time
-        for name in (*NEEDED, *_libraries(self._project)):
+        for name in (*NEEDED, *libraries(self._project)):
             with contextlib.suppress(Exception):  # the command that needs it will say what is wrong
                 importlib.import_module(name)
+        distributions()
         gc.freeze()  # what is here stays: forks need not look at it, and share its memory
         gc.enable()
 
@@ -149,20 +147,6 @@ def _other_chances() -> None:
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
-
-
-def _libraries(project: Path) -> list[str]:
-    """Return the modules of known, installed libraries that the project's files name."""
-    try:
-        named = modules_named(project)
-    except Exception:
-        return []  # whoever reads it next says what is wrong
-    return [name for name in sorted(named) if (top := name.partition(".")[0]) in KNOWN and _installed(top)]
-
-
-def _installed(top: str) -> bool:
-    spec = importlib.util.find_spec(top)
-    return spec is not None and bool({"site-packages", "dist-packages"} & set(Path(spec.origin or "").parts))
 
 
 def _top_levels() -> set[str]:

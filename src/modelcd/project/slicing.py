@@ -14,6 +14,7 @@ import ast
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -74,6 +75,12 @@ def cut(project: Path, part: Part = Part.TRAINING, seen: Iterable[str] = ()) -> 
 
     *seen* names files that are known to belong although no import shows it.
     """
+    trees, outside = _trees(project, part, seen)
+    return Slice({name: ast.unparse(_plain(tree)) + "\n" for name, tree in trees.items()}, versions_of(outside))
+
+
+def _trees(project: Path, part: Part, seen: Iterable[str] = ()) -> tuple[dict[str, ast.Module], set[str]]:
+    """Return the files in *part*, parsed, and the top-level modules from outside that they import."""
     pipeline = reduced(_parse(project, PIPELINE), part)
     trees = {PIPELINE: pipeline}
     outside = _reach(project, PIPELINE, pipeline, trees)
@@ -81,12 +88,12 @@ def cut(project: Path, part: Part = Part.TRAINING, seen: Iterable[str] = ()) -> 
         if name not in trees:
             trees[name] = _parse(project, name)
             outside |= _reach(project, name, trees[name], trees)
-    return Slice({name: ast.unparse(_plain(tree)) + "\n" for name, tree in trees.items()}, versions_of(outside))
+    return trees, outside
 
 
 def modules_named(project: Path) -> set[str]:
     """Return the dotted names of all that the project's files may import; raises what `cut` raises."""
-    trees = {name: _parse(project, name) for name in cut(project, Part.ALL).files}
+    trees, _ = _trees(project, Part.ALL)
     return {module for name, tree in trees.items() for module in _imports(name, tree)}
 
 
@@ -110,13 +117,23 @@ def reduced(module: ast.Module, part: Part) -> ast.Module:
 
 def versions_of(modules: Iterable[str]) -> dict[str, str]:
     """Map the distributions that hold these top-level *modules* to their versions, modelcd left out."""
-    found = {name for module in modules for name in _distributions().get(module, ())}
+    found = {name for module in modules for name in distributions().get(module, ())}
     return {name: metadata.version(name) for name in sorted(found) if name != "modelcd"}
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
+def distributions() -> Mapping[str, list[str]]:
+    """Map each top-level module to the distributions that hold it; reading that takes a moment, once."""
     return metadata.packages_distributions()
+
+
+def parsed(source: bytes | str, name: str = PIPELINE) -> ast.Module:
+    """Parse *source*, one at a time: Python 3.11 loses count of the depth when two threads do so (gh-106905)."""
+    with _PARSING:
+        return ast.parse(source, filename=name)
+
+
+_PARSING = threading.Lock()
 
 
 # -- reducing ----------------------------------------------------------------------------------------------------------
@@ -287,7 +304,7 @@ def _files_of(project: Path, module: str) -> list[str] | None:
 
 def _parse(project: Path, name: str) -> ast.Module:
     try:
-        return ast.parse((project / name).read_bytes(), filename=name)
+        return parsed((project / name).read_bytes(), name)
     except SyntaxError as error:
         raise ProjectError(f"{name}, line {error.lineno}: {error.msg}", help=(error.text or "").strip()) from error
     except (OSError, ValueError) as error:

@@ -14,18 +14,29 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR
 
 def main() -> int:
     """Serve until told to end; return the exit code."""
-    for pool in _POOLS:
-        os.environ.setdefault(pool, "1")
+    _one_thread()
+    arguments: list[str] | None = sys.argv[1:]
+    if arguments and arguments[0] == "--spare":
+        from modelcd.serving.spare import await_orders
+
+        if (arguments := await_orders(arguments[1:])) is None:
+            return 0
+        _one_thread()
     from modelcd.errors import ModelcdError
     from modelcd.serving.process import serve
     from modelcd.serving.settings import read_settings
     from modelcd.serving.telemetry import log
 
     try:
-        return serve(read_settings(sys.argv[1:], os.environ))
+        return serve(read_settings(arguments or [], os.environ))
     except ModelcdError as error:
         log("error", "not served", error=error.message, help=error.help)
         return error.exit_code
+
+
+def _one_thread() -> None:
+    for pool in _POOLS:
+        os.environ.setdefault(pool, "1")
 
 
 if __name__ == "__main__":

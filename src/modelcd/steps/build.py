@@ -42,7 +42,10 @@ def over_http(url: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
 
 @dataclass
 class Walk:
-    """One delivery on its way: what was found so far, and where it is recorded; *contract* asks a staged version."""
+    """One delivery on its way: what was found so far, and where it is recorded.
+
+    *contract* asks a staged version; *foresee* begins what a new version will need, and is called while others work.
+    """
 
     env: Environment
     project: Project
@@ -63,6 +66,7 @@ class Walk:
     metrics: Mapping[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     contract: Contract = over_http
+    foresee: Callable[[], None] = lambda: None
 
     @property
     def model(self) -> str:

@@ -22,6 +22,9 @@ from modelcd.steps.watch import Watch, record
 TICK_EVERY = 0.25
 """Seconds between two ticks of a driver."""
 
+STARTING = 0.05
+"""Seconds between two ticks while a version starts, then longer and longer: it is often soon ready."""
+
 PATIENCE = 30.0
 """Seconds that a driver goes on when a port cannot be read, before it leaves the release to the reconciler."""
 
@@ -164,7 +167,7 @@ def drive(
     What cannot be read for a while is tried again, with *revive* in between; after `PATIENCE` seconds the error is
     raised, as is at once what *revive* refuses, and the release is left, in a safe state, to whoever ticks next.
     """
-    trouble_since = None
+    trouble_since, pause = None, STARTING
     while True:
         try:
             ticked = tick(env, watch, actor=actor, wait=5.0)
@@ -185,7 +188,8 @@ def drive(
         if release.ending is not None or ticked.wait.asks or until(release):
             return release
         if not ticked.more:
-            env.clock.sleep(TICK_EVERY)
+            env.clock.sleep(TICK_EVERY if release.step >= 0 else pause)
+            pause = min(1.2 * pause, TICK_EVERY)
 
 
 def settle(env: Environment, watch: Watch, *, actor: str) -> None:

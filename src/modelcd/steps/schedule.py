@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.delivery import SCHEDULES
 from modelcd.domain.plain import from_plain
 from modelcd.domain.records import Entry
 from modelcd.domain.schedule import Retrain
 from modelcd.ports import Journal
-from modelcd.steps.build import Walk
+
+if TYPE_CHECKING:
+    from modelcd.steps.build import Walk
 
 
 @dataclass(frozen=True)

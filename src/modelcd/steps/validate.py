@@ -62,7 +62,7 @@ def await_ready(env: Environment, instance: Instance, budget: float) -> None:
                     f"version {instance.version} of {instance.model} {what}: {error.message}",
                     help=env.runtime.log(instance.id, 15),
                 ) from error
-            env.clock.sleep(0.05)
+            env.clock.sleep(0.02)
 
 
 def rows_at_most(artifacts: Sequence[Path]) -> int:
