@@ -53,8 +53,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a process where the locks lie that all share."""
-    folder = node.config.stash.setdefault(LOCKS, TemporaryDirectory(prefix="modelcd-tests-"))
-    node.workerinput["locks"] = folder.name
+    stash = node.config.stash
+    if LOCKS not in stash:
+        stash[LOCKS] = TemporaryDirectory(prefix="modelcd-tests-")
+    node.workerinput["locks"] = stash[LOCKS].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the locks: a folder that is only forgotten is a warning, and a warning ends the run with an error."""
+    if LOCKS in config.stash:
+        config.stash[LOCKS].cleanup()
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ def test_of_nothing_special(): ...
 def suite(tmp_path: Path) -> Path:
     shutil.copy(CONFTEST, tmp_path)
     (tmp_path / "test_suite.py").write_text(SUITE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    alone\n    laptop\n    docker\n    kubernetes\n")
+    markers = "\n".join(f"    {word}" for word in ("alone", "laptop", "docker", "kubernetes"))
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nfilterwarnings = error\nmarkers =\n{markers}\n")
     return tmp_path
 
 
