@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -82,7 +83,10 @@ def ports(delivered: Delivered) -> Iterator[list[Port]]:
     known = {number: name for name, number in open_workspace(workspace).ports.items()}
     found = []
     for process in processes(str(workspace)):
-        for one in process.net_connections("inet"):
+        opened = []
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            opened = process.net_connections("inet")
+        for one in opened:
             if one.status == psutil.CONN_LISTEN or (one.type == socket.SOCK_DGRAM and not one.raddr):
                 assert one.type == socket.SOCK_STREAM, f"{process.cmdline()} takes datagrams at {one.laddr}"
                 client = httpx.Client(trust_env=False, timeout=30, base_url=f"http://{one.laddr.ip}:{one.laddr.port}")
