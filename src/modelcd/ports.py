@@ -69,7 +69,7 @@ class Build:
 
     `by` is who wanted it, `project` where its code lies; training `began` at that moment (ISO 8601) and took so many
     `seconds`; `settings` are what the estimator says of itself.  `metrics` and `failed` are what its gates made of it;
-    `failed` is None before they did.
+    `failed` is None before they did.  `source` says where the data lie, and `holdout_rows` of them were kept apart.
     """
 
     model: str
@@ -83,6 +83,8 @@ class Build:
     settings: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     failed: bool | None = None
+    source: str = ""
+    holdout_rows: int = 0
 
 
 class Registry(Protocol):

@@ -25,6 +25,9 @@ from modelcd.testing.registry import MODEL, Builder, KeepingRegistryContract, Re
 # MLflow 3.17 uses what SQLAlchemy 2.1 will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
+# MLflow 3.17 warns of its own type hints when it is imported.
+loads = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
 NEW = (
     "import sys; from pathlib import Path; from modelcd.adapters.mlflow import MlflowRegistry; "
     "from modelcd.testing.registry import *; folder = Path(sys.argv[1]); "
@@ -176,16 +179,35 @@ def test_a_database_that_is_none_is_an_error(tmp_path: Path) -> None:
 def test_the_run_shows_metrics_parameters_and_data(kept: MlflowRegistry, build: Builder, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
-    kept.add(build())
+    kept.add(replace(build(), source="/flights/data/*.csv", holdout_rows=250))
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run = client.get_run(str(client.get_model_version("team--flights", "1").run_id)).to_dictionary()
 
-    [data] = run["inputs"]["dataset_inputs"]
-    assert (run["info"]["status"], run["data"]["params"], json.loads(data["dataset"]["profile"])["num_rows"]) == (
-        "FINISHED",
-        {"depth": "3", "carriers_0_": "AA"},
-        1000,
-    )
+    data = {each["tags"]["mlflow.data.context"]: each["dataset"] for each in run["inputs"]["dataset_inputs"]}
+    assert (run["info"]["status"], run["data"]["params"]) == ("FINISHED", {"depth": "3", "carriers_0_": "AA"})
+    assert {name: json.loads(each["profile"])["num_rows"] for name, each in data.items()} == {
+        "training": 1000,
+        "evaluation": 250,
+    }
+    assert json.loads(data["evaluation"]["source"]) == {"uri": "/flights/data/*.csv", "digest": "sha256:" + "d" * 64}
+
+
+@loads
+@pytest.mark.usefixtures("store")
+def test_mlflow_knows_signature_example_and_requirements(kept: MlflowRegistry, tmp_path: Path) -> None:
+    import mlflow
+
+    kept.add(fitted(tmp_path / "fitted"))
+    model = mlflow.pyfunc.load_model("models:/flights/1")
+    signature, needed = model.metadata.signature, Path(mlflow.pyfunc.get_model_dependencies("models:/flights/1"))
+
+    assert [(column.name, column.type.name) for column in signature.inputs] == [
+        ("distance", "double"),
+        ("stops", "double"),  # one of whole numbers with gaps, as pandas reads it
+    ]
+    assert [column.type.name for column in signature.outputs] == ["double"]
+    assert np.allclose(model.predict(model.input_example), [4.0])
+    assert {"scikit-learn==1.7.2", f"mlflow=={mlflow.__version__}"} <= set(needed.read_text().splitlines())
 
 
 def test_what_the_gates_made_of_a_version_stands_in_mlflow(
@@ -213,9 +235,16 @@ def fitted(folder: Path) -> Build:
     inputs = (Column("distance", "double"), Column("stops", "long"))
     frame = pd.DataFrame({"distance": [1.0, 2.0, 3.0], "stops": [0, 1, 0]})
     joblib.dump(LinearRegression().fit(frame, 2 * frame["distance"]), folder / "model.joblib")
-    write_manifest(
-        folder, Manifest(model="flights", flavor="object", file="model.joblib", method="predict", inputs=inputs)
+    manifest = Manifest(
+        model="flights",
+        flavor="object",
+        file="model.joblib",
+        method="predict",
+        inputs=inputs,
+        warmup=({"distance": 2.0, "stops": 1},),
+        toolchain={"python": "3.11.7", "scikit-learn": "1.7.2"},
     )
+    write_manifest(folder, manifest)
     return Build("flights", folder, digest_of(folder), plain.lineage)
 
 
@@ -225,10 +254,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(sys, "path", [*sys.path])  # loading a version puts its code there
-
-
-# MLflow 3.17 warns of its own type hints when it is imported.
-loads = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
 
 
 @loads

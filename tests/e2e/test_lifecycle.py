@@ -12,6 +12,7 @@ import pytest
 from desk import MODEL, Cli, Delivered, replace
 
 from modelcd.errors import UsageError
+from modelcd.testing.traffic import eventually
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -269,3 +270,30 @@ def test_the_journal_is_whole_at_the_end(delivered: Delivered) -> None:
 
     assert ended.returncode == 0
     assert ended.stdout.startswith("the journal is whole: ")
+
+
+# MLflow 3.17 uses what SQLAlchemy 2.1 will drop.
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+def test_who_lives_in_mlflows_pages_knows_what_serves_and_why(
+    delivered: Delivered, back: dict[str, Any], forth: dict[str, Any]
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{delivered.modelcd.workspace}/registry/mlflow.db")
+    champion = str(delivered.modelcd.champion())
+    put_there = next(r for r in delivered.modelcd.control.history(MODEL) if str(r.get("version")) == champion)
+    eventually(lambda: client.get_model_version(MODEL, champion).tags.get("modelcd.state"), "in production", 60.0)
+    version, model = client.get_model_version(MODEL, champion), client.get_registered_model(MODEL)
+    run = client.get_run(version.run_id)
+
+    assert version.description.startswith("In production since ")
+    assert (version.tags["modelcd.by"], version.tags["modelcd.gates"]) == (put_there["by"], "passed")
+    assert (model.tags["modelcd.production"], model.aliases["production"]) == (f"version {champion}", champion)
+    assert model.description.startswith("Predicts `benign`.")
+    assert {each.tags[0].value for each in run.inputs.dataset_inputs} == {"training", "evaluation"}
+    assert run.data.tags["modelcd.state"] == "in production"
+    taken_out = client.get_model_version(MODEL, str(forth["version"]))
+    assert (
+        f"**Production: rolled back to version {back['version']}** (release {back['release']})" in taken_out.description
+    )
+    assert "complaints" in taken_out.description

@@ -181,6 +181,17 @@ def test_a_change_of_the_ladder_changes_the_policy_and_not_the_training(project:
     assert before["policy_digest"] != after["policy_digest"]
 
 
+def test_what_the_model_is_for_is_said_by_its_target_and_the_docstring(project: ChildProject) -> None:
+    path = project.project / "pipeline.py"
+    before = project.call("describe", {}, budget=BUDGET).value
+    path.write_text(f'"""Sorts toys\nby size.\n\nSee the handbook."""\n{path.read_text()}')
+    after = project.call("describe", {}, budget=BUDGET).value
+
+    assert after["about"].startswith("Predicts `")
+    assert after["about"].endswith(". Sorts toys by size.")
+    assert before["training_code"] == after["training_code"]
+
+
 def test_a_parameter_from_outside_of_the_code_changes_the_training(
     project: ChildProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

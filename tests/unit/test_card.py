@@ -95,7 +95,7 @@ def test_who_was_taken_out_by_hand_says_by_whom_and_where_that_led(life: Life) -
 
     assert page.tags["modelcd.state"] == "taken out of production, rolled back to version 1"
     assert page.tags["modelcd.by"] == "anna"
-    assert "#### Production: rolled back to version 1" in page.text
+    assert "**Production: rolled back to version 1**" in page.text
     assert states(life.env.journal)[1] == "in production"
 
 
@@ -157,7 +157,7 @@ def test_what_changed_since_the_champion_is_said(life: Life) -> None:
     delivered(life.env.journal, 3, "stopped", "gates: too low", GATES)
     text = card(life.env.journal).versions[3].text
 
-    assert "#### What changed since version 1" in text
+    assert "**What changed since version 1**" in text
     assert "- data: rows 1,000 → 3,000" in text
     assert "- parameters: the same" in text
 

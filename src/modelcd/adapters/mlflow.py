@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -167,7 +168,7 @@ class MlflowRegistry:
         client.log_batch(run, metrics=metrics)
         for at in range(0, len(params), _BATCH):
             client.log_batch(run, params=params[at : at + _BATCH])
-        client.log_inputs(run, datasets=[_data_set(build)])
+        client.log_inputs(run, datasets=_data_sets(build))
 
     def _judged(self, client: MlflowClient, version: ModelVersion, build: Build) -> None:
         """Tell what the gates made of *version*, if they have: metrics, and the run's status and name."""
@@ -185,7 +186,8 @@ class MlflowRegistry:
         identity = run.info.run_id
         client.log_artifacts(identity, str(build.artifact), f"{_FOLDER}/{_ARTIFACT}")
         if (build.artifact / MANIFEST).exists():
-            client.log_text(identity, _pyfunc(identity, read_manifest(build.artifact)), f"{_FOLDER}/MLmodel")
+            for name, text in _mlflow_files(identity, read_manifest(build.artifact)).items():
+                client.log_text(identity, text, f"{_FOLDER}/{name}")
         version = client.create_model_version(
             name=slug(build.model),
             source=f"{run.info.artifact_uri}/{_FOLDER}",
@@ -193,6 +195,7 @@ class MlflowRegistry:
             tags={
                 MODEL: build.model,
                 DIGEST: build.digest,
+                **({"modelcd.kind": kind} if (kind := _kind(build)) else {}),
                 "modelcd.commit": marked(build.lineage.commit, build.lineage.worktree),
                 LINEAGE: json.dumps(asdict(build.lineage), sort_keys=True),
             },
@@ -380,32 +383,40 @@ def _run_tags(build: Build) -> dict[str, str]:
         DIGEST: build.digest,
         "modelcd.training": lineage.training,
         "modelcd.code": lineage.code,
+        "modelcd.kind": _kind(build),
         "modelcd.data": lineage.data,
         "modelcd.python": lineage.toolchain.get("python", ""),
     }
     return {name: text for name, text in tags.items() if text}
 
 
-def _data_set(build: Build) -> mlflow.entities.DatasetInput:
-    """Describe the training data by what is known of it; the rows are not needed and not here."""
+def _data_sets(build: Build) -> list[mlflow.entities.DatasetInput]:
+    """Describe training data and holdout by what is known of them; the rows are not needed and not here."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     lineage = build.lineage
-    profile = {"num_rows": lineage.rows, "from": lineage.data_from, "until": lineage.data_until}
+    learned = {"num_rows": lineage.rows, "from": lineage.data_from, "until": lineage.data_until}
     schema = None
     if (build.artifact / MANIFEST).exists():
         schema = json.dumps({"mlflow_colspec": _columns(read_manifest(build.artifact))})
-    return DatasetInput(
-        Dataset(
-            name=f"{build.model} training data",
-            digest=lineage.data.removeprefix("sha256:")[:36],
-            source_type="local" if build.project else "modelcd",
-            source=json.dumps({"uri": build.project, "digest": lineage.data}),
-            schema=schema,
-            profile=json.dumps(profile),
-        ),
-        tags=[InputTag("mlflow.data.context", "training")],
-    )
+    parts = {"training": ("training data", learned)}
+    if build.holdout_rows:
+        parts["evaluation"] = ("holdout", {"num_rows": build.holdout_rows})
+    # Both are parts of the same files, so they have one source and one digest.
+    return [
+        DatasetInput(
+            Dataset(
+                name=f"{build.model} {name}",
+                digest=lineage.data.removeprefix("sha256:")[:36],
+                source_type="local" if build.source else "modelcd",
+                source=json.dumps({"uri": build.source, "digest": lineage.data}),
+                schema=schema,
+                profile=json.dumps(profile),
+            ),
+            tags=[InputTag("mlflow.data.context", context)],
+        )
+        for context, (name, profile) in parts.items()
+    ]
 
 
 def _columns(manifest: Manifest) -> list[dict[str, Any]]:
@@ -426,15 +437,48 @@ def _type(column: Column) -> dict[str, Any]:
     return {"type": "double" if column.kind == "long" and column.nullable else column.kind}
 
 
-def _pyfunc(run: str, manifest: Manifest) -> str:
-    """Return the text of the `MLmodel` file by which MLflow can load the version."""
+def _kind(build: Build) -> str:
+    """Say what kind of model it is, where its scores tell: the chance of one class, of each of several, or a number."""
+    if not (build.artifact / MANIFEST).exists():
+        return ""
+    manifest = read_manifest(build.artifact)
+    return _KINDS.get((manifest.method, manifest.output.kind), "")
+
+
+_KINDS = {
+    ("predict_proba", "double"): "binary",
+    ("predict_proba", "vector"): "multiclass",
+    ("predict", "double"): "regression",
+}
+
+
+def _mlflow_files(run: str, manifest: Manifest) -> dict[str, str]:
+    """Return the files by which MLflow knows and can load the version: signature, an example, what it needs."""
     from mlflow.models import Model
     from mlflow.models.signature import ModelSignature
     from mlflow.types import Schema
 
+    files = {"requirements.txt": "".join(f"{line}\n" for line in _requirements(manifest))}
     signature = None
     if manifest.inputs:
-        signature = ModelSignature(inputs=Schema.from_json(json.dumps(_columns(manifest))))
-    model = Model(artifact_path=_FOLDER, run_id=run, signature=signature)
-    model.add_flavor("python_function", loader_module="modelcd.serving.pyfunc", data=_ARTIFACT)
-    return str(model.to_yaml())
+        output = {"type": manifest.output.kind, "required": True}
+        if manifest.output.kind == "vector":
+            output = {"type": "array", "items": {"type": "double"}, "required": True}
+        inputs, outputs = (Schema.from_json(json.dumps(part)) for part in (_columns(manifest), [output]))
+        signature = ModelSignature(inputs=inputs, outputs=outputs)
+    example = None
+    if manifest.warmup:
+        columns = [column.name for column in manifest.inputs]
+        rows = [[row[name] for name in columns] for row in manifest.warmup]
+        files["input_example.json"] = json.dumps({"columns": columns, "data": rows})
+        example = {"artifact_path": "input_example.json", "type": "dataframe", "pandas_orient": "split"}
+    model = Model(artifact_path=_FOLDER, run_id=run, signature=signature, saved_input_example_info=example)
+    python = {"python_version": number} if (number := manifest.toolchain.get("python")) else {}
+    model.add_flavor("python_function", loader_module="modelcd.serving.pyfunc", data=_ARTIFACT, **python)
+    return {**files, "MLmodel": str(model.to_yaml())}
+
+
+def _requirements(manifest: Manifest) -> list[str]:
+    own = {name: metadata.version(name) for name in ("mlflow", "modelcd")}
+    needed = {**manifest.toolchain, **own}
+    return [f"{name}=={number}" for name, number in sorted(needed.items()) if name != "python"]

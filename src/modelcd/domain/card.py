@@ -124,7 +124,8 @@ def _serving(number: int, endpoint: Endpoint) -> Standing | None:
         if holder is None:
             return Standing(f"in {name}", endpoint.champion_since)
         late = f"; late labels reopened the verdict: {endpoint.reopened}" if endpoint.reopened else ""
-        told = "; ".join(dict.fromkeys(filter(None, (holder.reason, str(holder.closing.get("reason", ""))))))
+        ended = str(holder.closing.get("reason", ""))
+        told = ended if holder.reason in ended else "; ".join(filter(None, (holder.reason, ended)))
         return Standing(f"in {name}", endpoint.champion_since, holder.actor, told + late, holder.id)
     if release is not None and release.version == number:
         told = f"release under way in {name}, at {release.share:g} %"
@@ -179,13 +180,13 @@ def _sentence(now: Standing) -> str:
 
 def _changes(number: int, builds: Builds, gates: Mapping[str, Any] | None) -> list[str]:
     old, new = (gates or {}).get("champion"), builds.built[number]
-    lines = ["", "#### What it is made of", ""]
+    lines = ["", "**What it is made of**", ""]
     if old is None or old not in builds.built or old == number:
         learned = f", {new['data_from']} to {new['data_until']}" if new.get("data_from") else ""
         commit = marked(str(new.get("commit", "")), str(new.get("worktree", "")))
         rows = f"{int(new['rows']):,} rows" if new.get("rows") else "not known"
         return [*lines, f"- code: commit {_short(commit) if commit else 'not known'}", f"- data: {rows}{learned}"]
-    lines = ["", f"#### What changed since version {old}", ""]
+    lines = ["", f"**What changed since version {old}**", ""]
     before = builds.built[old]
     same = before.get("code") == new.get("code")
     lines.append(f"- code that training reaches: {'the same' if same else 'changed'}")
@@ -196,7 +197,7 @@ def _changes(number: int, builds: Builds, gates: Mapping[str, Any] | None) -> li
 def _part(part: Part) -> str:
     if part.verdict != DIFFERS:
         return "the same" if not part.why else f"not known: {_plain(part.why)}"
-    told = [f"{name} {_short(a)} → {_short(b)}" for name, (a, b) in part.changes.items()]
+    told = [f"{name} {_short(a)} → {_short(b)}".removeprefix("commit ") for name, (a, b) in part.changes.items()]
     return "; ".join([*told[:8], f"{len(told) - 8} more"] if len(told) > 8 else told)
 
 
@@ -211,10 +212,10 @@ def _short(value: Any) -> str:
 
 def _gates(number: int, gates: Mapping[str, Any] | None) -> list[str]:
     if gates is None:
-        return ["", "#### Gates", "", "Not checked."]
+        return ["", "**Gates**", "", "Not checked."]
     old = gates.get("champion")
     said = "passed" if gates["verdict"] == Verdict.PASS.value else "not passed"
-    lines = ["", f"#### Gates: {said}, against {f'version {old}' if old else 'no champion'}", ""]
+    lines = ["", f"**Gates: {said}, against {f'version {old}' if old else 'no champion'}**", ""]
     metrics, theirs = gates.get("metrics", {}), gates.get("champion_metrics", {})
     if metrics:
         other = f" version {old} |" if theirs else ""
@@ -236,7 +237,7 @@ def _finding(finding: Mapping[str, Any]) -> str:
 
 def _release(release: Release, place: Place, *, told: bool) -> list[str]:
     """Tell how *release* went: who wanted it (and why, if *told*), the verdict with what it rests on, and its steps."""
-    lines = ["", f"#### {place.name.capitalize()}: {headline(release)} (release {release.id})", ""]
+    lines = ["", f"**{place.name.capitalize()}: {headline(release)}** (release {release.id})", ""]
     wanted = f", because: {_plain(release.reason)}" if release.reason and told else ""
     lines.append(f"Opened by {_plain(release.actor)} at {_moment(release.opened)}{wanted}.")
     if release.exposed.requests:
@@ -277,7 +278,7 @@ def _model(model: str, builds: Builds, places: Sequence[Place]) -> Page:
         cells = (place.name, f"**version {number}**", _moment(now.since), _plain(now.by), told)
         lines.append(f"| {' | '.join(cells)} |")
         tags[f"modelcd.{place.name}"] = f"version {number}"
-    lines += ["", "| version | where it stands | since | by |", "|---|---|---|---|"]
+    lines += ["", "**Its versions**", "", "| version | where it stands | since | by |", "|---|---|---|---|"]
     for number in sorted(builds.built, reverse=True)[:20]:
         now = standing(number, builds, places)
         lines.append(f"| {number} | {now.state} | {_moment(now.since)} | {_plain(now.by)} |")

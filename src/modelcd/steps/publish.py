@@ -25,8 +25,8 @@ CALM = 2.0
 LONGEST = 15.0
 """Seconds after which a card is made though records keep coming."""
 
-PART = 0.02
-"""How much of the time goes into the cards of one model at most: the longer its story, the rarer it is told."""
+PART, LONGEST_REST = 0.05, 60.0
+"""How much of the time goes into the cards of one model: the longer its story, the rarer it is told, within limits."""
 
 
 @dataclass
@@ -74,15 +74,16 @@ class Publisher:
         # A time in the future is one from before the clock was set back.
         if (0 <= now - changed < CALM and 0 <= now - since < LONGEST) or 0 <= now - ended < pause:
             return
-        if model not in self.shown and self.catalog.shown(model) == mark:
-            self.shown[model] = mark
-        else:
+        if model not in self.shown:
+            self.shown[model] = self.catalog.shown(model)
+        began = self.clock.now().timestamp()
+        if self.shown[model] != mark:
             with self.journal.exclusive(STREAM):
                 card = self._card(model)
                 self.catalog.show(card)
             self.shown[model] = card.journal
         ended = self.clock.now().timestamp()
-        self.rest[model] = (ended, (ended - now) / PART)
+        self.rest[model] = (ended, min((ended - began) / PART, LONGEST_REST))
         del self.behind[model]
 
     def _card(self, model: str) -> Card:

@@ -1,4 +1,5 @@
-"""What is delivered, and how.  Change `train` and the data first, then the numbers below."""
+# What is delivered, and how.  Change `train` and the data first, then the numbers below.  A docstring here, what the
+# model is for, is shown on MLflow's page of it.
 
 from features import preprocessor
 from sklearn.linear_model import ESTIMATOR
