@@ -282,7 +282,9 @@ def test_who_lives_in_mlflows_pages_knows_what_serves_and_why(
     client = MlflowClient(f"sqlite:///{delivered.modelcd.workspace}/registry/mlflow.db")
     champion = str(delivered.modelcd.champion())
     put_there = next(r for r in delivered.modelcd.control.history(MODEL) if str(r.get("version")) == champion)
-    eventually(lambda: client.get_model_version(MODEL, champion).tags.get("modelcd.state"), "in production", 60.0)
+    # The page of the model is written after those of its versions.
+    row = f"| production | **version {champion}** |"
+    eventually(lambda: row in str(client.get_registered_model(MODEL).description), True, 90.0)
     version, model = client.get_model_version(MODEL, champion), client.get_registered_model(MODEL)
     run = client.get_run(version.run_id)
 

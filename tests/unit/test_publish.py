@@ -64,11 +64,19 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_a_model_is_shown_once_its_journal_is_calm(desk: Desk) -> None:
+def test_a_model_is_shown_once_its_delivery_has_ended_and_its_journal_is_calm(desk: Desk) -> None:
+    desk.rounds(CALM + 2)
+    desk.record("closed", {"ending": "stopped", "why": "gates: too low"})
     desk.publisher.round()
     assert desk.catalog.cards == {}
 
     desk.rounds(CALM + 2)
+    assert desk.state() == "stopped at gates"
+
+
+def test_a_long_delivery_is_shown_while_it_is_under_way(desk: Desk) -> None:
+    desk.rounds(LONGEST + 2)
+
     assert desk.state() == "delivery under way"
 
 
@@ -79,9 +87,9 @@ def test_what_was_shown_is_not_shown_again(desk: Desk) -> None:
 
 
 def test_news_are_shown(desk: Desk) -> None:
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
     desk.record("closed", {"ending": "stopped", "why": "gates: too low"})
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
 
     assert (desk.state(), desk.catalog.shown("m")) == ("stopped at gates", "builds/m 3")
 
@@ -95,22 +103,22 @@ def test_a_journal_that_never_calms_is_shown_all_the_same(desk: Desk) -> None:
 
 
 def test_a_catalog_that_was_away_catches_up(desk: Desk) -> None:
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
     desk.catalog.away = True
     desk.record("closed", {"ending": "stopped", "why": "gates: too low"})
     with pytest.raises(RegistryError):
-        desk.rounds(CALM + 2)
+        desk.rounds(LONGEST + 2)
     assert desk.state() == "delivery under way"
 
     desk.catalog.away = False
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
     assert desk.state() == "stopped at gates"
 
 
 def test_trouble_with_one_model_keeps_no_other_from_being_shown(desk: Desk) -> None:
     desk.record("of a kind that nobody knows", {}, model="a")
     desk.publisher.round()
-    desk.clock.sleep(CALM)
+    desk.clock.sleep(LONGEST)
     with pytest.raises(ValueError, match="unknown kind"):
         desk.publisher.round()
 
@@ -118,14 +126,14 @@ def test_trouble_with_one_model_keeps_no_other_from_being_shown(desk: Desk) -> N
 
 
 def test_who_starts_shows_what_went_on_meanwhile_and_nothing_else(desk: Desk) -> None:
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
     desk.publisher = desk.another()
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
     assert desk.catalog.times == 1
 
     desk.record("closed", {"ending": "stopped", "why": "gates: too low"})
     desk.publisher = desk.another()
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
     assert (desk.catalog.times, desk.state()) == (2, "stopped at gates")
 
 
@@ -139,7 +147,7 @@ def test_a_slow_catalog_is_written_rarely(desk: Desk) -> None:
 
 
 def test_a_clock_that_is_set_back_keeps_nothing_from_being_shown(desk: Desk) -> None:
-    desk.rounds(CALM + 2)
+    desk.rounds(LONGEST + 2)
     desk.clock.sleep(3600)
     desk.record("closed", {"ending": "stopped", "why": "gates: too low"})
     desk.publisher.round()
@@ -151,7 +159,7 @@ def test_a_clock_that_is_set_back_keeps_nothing_from_being_shown(desk: Desk) -> 
 
 def test_while_another_shows_it_is_left_to_it(desk: Desk) -> None:
     desk.publisher.round()
-    desk.clock.sleep(CALM)
+    desk.clock.sleep(LONGEST)
     with desk.journal.exclusive(STREAM):
         desk.publisher.round()
     assert desk.catalog.cards == {}

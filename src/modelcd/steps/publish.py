@@ -20,10 +20,10 @@ STREAM = f"{NOTICES}shown"
 """What is held while a card is shown, so that an older one never comes behind a newer."""
 
 CALM = 2.0
-"""Seconds without a record after which a card is made: a delivery writes many, and needs the machine for itself."""
+"""Seconds without a record after which a card is made, unless a delivery is under way: it needs the machine itself."""
 
 LONGEST = 15.0
-"""Seconds after which a card is made though records keep coming."""
+"""Seconds after which a card is made though a delivery is under way, or records keep coming."""
 
 PART, LONGEST_REST = 0.05, 60.0
 """How much of the time goes into the cards of one model: the longer its story, the rarer it is told, within limits."""
@@ -72,7 +72,7 @@ class Publisher:
         self.behind[model] = (mark, since, changed)
         ended, pause = self.rest.get(model, (now, 0.0))
         # A time in the future is one from before the clock was set back.
-        if (0 <= now - changed < CALM and 0 <= now - since < LONGEST) or 0 <= now - ended < pause:
+        if 0 <= now - ended < pause or (0 <= now - since < LONGEST and self._busy(model, streams, now - changed)):
             return
         if model not in self.shown:
             self.shown[model] = self.catalog.shown(model)
@@ -85,6 +85,11 @@ class Publisher:
         ended = self.clock.now().timestamp()
         self.rest[model] = (ended, min((ended - began) / PART, LONGEST_REST))
         del self.behind[model]
+
+    def _busy(self, model: str, streams: Mapping[str, int], calm: float) -> bool:
+        stream = stream_of(model)
+        newest = self.journal.read(stream, after=streams[stream] - 1) if stream in streams else []
+        return 0 <= calm < CALM or any(record.entry.kind != "closed" for record in newest[-1:])
 
     def _card(self, model: str) -> Card:
         builds = fold_builds(Builds(stream_of(model)), self.journal.read(stream_of(model)))
