@@ -290,7 +290,7 @@ def test_who_lives_in_mlflows_pages_knows_what_serves_and_why(
 
     assert version.description.startswith("In production since ")
     assert (version.tags["modelcd.by"], version.tags["modelcd.gates"]) == (put_there["by"], "passed")
-    assert (model.tags["modelcd.production"], model.aliases["production"]) == (f"version {champion}", champion)
+    assert (model.tags["modelcd.production"], str(model.aliases["production"])) == (f"version {champion}", champion)
     assert model.description.startswith("Predicts `benign`.")
     assert {each.tags[0].value for each in run.inputs.dataset_inputs} == {"training", "evaluation"}
     assert run.data.tags["modelcd.state"] == "in production"

@@ -256,7 +256,7 @@ def _build(walk: Walk, artifact: Path, digest: str, lineage: Lineage) -> Build:
         began=str(known.get("began", "")),
         seconds=float(known.get("seconds", 0.0)),
         settings=known.get("settings", {}),
-        source=f"{walk.path}/{walk.spec['data']['pattern']}",
+        source=f"{walk.path}/{walk.spec.get('data', {}).get('pattern', '')}",
         holdout_rows=int(walk.prepared.get("holdout_rows", 0)),
     )
 
