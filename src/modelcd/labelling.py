@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelcd.domain.labels import nameless, shown, unfit
+from modelcd.domain.labels import instead, nameless, shown, unfit
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import FROM_LABELS, Canary, Guard
 from modelcd.environment import Environment
@@ -93,7 +93,9 @@ class Labelling:
         wrong: dict[int, Refusal] = {}
         for index, label in items:
             if label.value is not None and (why := unfit(label.value, judging.guards)):
-                wrong[index] = Refusal(index, label.prediction, f"its label {why}", "send what the guard takes")
+                wrong[index] = Refusal(
+                    index, label.prediction, f"its label {why}", instead(label.value, judging.guards)
+                )
         undeclared = [guard for guard in judging.guards if not (guard.label or guard.classes)]
         asked = [(index, label) for index, label in items if index not in wrong and label.value is not None]
         if undeclared and asked:

@@ -148,6 +148,7 @@ def test_at_a_terminal_the_kind_is_asked_for(tmp_path: Path) -> None:
         (("--data", "rows.csv", "--target", "z"), "no column is named 'z'", "known: x, y"),
         (("--data", "none.csv", "--target", "y"), "there is no file none.csv", "one file"),
         (("--data", "rows.txt", "--target", "y"), "rows.txt is neither a CSV nor a parquet file", "rows.csv"),
+        (("--positive", "y"), "--positive names a class of --data", "--data rows.csv"),
         (("--target", "y"), "--target names a column of --data", "--data rows.csv"),
         (("--data", "rows.csv", "--target", "y"), "all 100 rows have y = 1, so there is nothing to learn", "--target"),
     ],

@@ -32,8 +32,19 @@ def of(*values: Any) -> list[Any]:
         (of(0, 1), Kind.BINARY, None),
         (of("no", "yes"), Kind.BINARY, "yes"),
         (of("Yes", "maybe not"), Kind.BINARY, "Yes"),
-        (of("benign", "malignant"), Kind.BINARY, "malignant"),
-        (of(1, 2), Kind.BINARY, 2),
+        (of("ja", "nein"), Kind.BINARY, "ja"),
+        (of("Oui", "Non"), Kind.BINARY, "Oui"),
+        (of("no", "sí"), Kind.BINARY, "sí"),
+        (of("sim", "não"), Kind.BINARY, "sim"),
+        (of("да", "нет"), Kind.BINARY, "да"),
+        (of("falsch", "wahr"), Kind.BINARY, "wahr"),
+        (of("J", "N"), Kind.BINARY, "J"),
+        (of("kept", "no"), Kind.BINARY, "kept"),
+        (of(-1, 1), Kind.BINARY, 1),
+        (of("benign", "benign", "benign", "malignant"), Kind.BINARY, "malignant"),
+        (of("gut", "schlecht", "schlecht", "schlecht"), Kind.BINARY, "gut"),
+        (of("F", "M", "M", "M"), Kind.BINARY, "F"),
+        (of(1, 2, 2, 2), Kind.BINARY, 1),
         (of("setosa", "versicolor", "virginica"), Kind.MULTICLASS, None),
         (of(*range(10)), Kind.MULTICLASS, None),
         (NUMBER * 3, Kind.REGRESSION, None),
@@ -156,6 +167,48 @@ def test_numbers_that_could_be_classes_are_asked_to_be_a_regression() -> None:
 
     assert "else: --kind regression" in " ".join(notes(task_of(rows, "y"), ROWS))
     assert task_of(rows, "y", Kind.REGRESSION).classes == []
+
+
+def test_words_that_do_not_say_which_is_meant_are_told_with_the_line_to_change() -> None:
+    rows = table(of("gut", "schlecht", "schlecht", "schlecht"))
+
+    said = " ".join(notes(task_of(rows, "y"), ROWS))
+
+    assert "the words 'gut' and 'schlecht' do not say which one is meant, so the rarer was taken" in said
+    assert """--positive schlecht, or in prepare, in pipeline.py: rows["y"] == "schlecht\"""" in said
+    assert "do not say" not in " ".join(notes(task_of(table(of("ja", "nein")), "y"), ROWS))
+
+
+def test_the_positive_class_can_be_named() -> None:
+    rows = table(of("gut", "schlecht", "schlecht", "schlecht"))
+
+    task = task_of(rows, "y", positive="schlecht")
+
+    assert (task.positive, task.rarer) == ("schlecht", False)
+    assert task.prepared(rows)["y"].mean() > 0.5
+    assert (
+        task_of(table(of(0, 1)), "y", positive="0").positive,
+        task_of(table(of(0, 1)), "y", positive="1").positive,
+    ) == (
+        0,
+        None,
+    )
+    assert task_of(table(of(1.0, 2.0)), "y", positive="2").positive == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (of("a", "b"), "names one of the two classes of 'y', and it has a, b"),
+        (of("a", "b", "c"), "and it has a, b, c"),
+        (NUMBER, "and it holds numbers"),
+    ],
+)
+def test_a_positive_class_that_is_none_of_two_is_refused(target: Any, says: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        task_of(table(target), "y", positive="z")
+
+    assert says in refused.value.message
 
 
 def test_a_rare_class_gets_a_larger_holdout() -> None:

@@ -255,6 +255,14 @@ def test_on_the_command_line_what_was_refused_is_told_and_the_exit_code_is_one(
     assert "line 4: p2: its label is NaN: NaN and infinity are no truths" in said
 
 
+def test_on_the_command_line_one_label_that_was_kept_beside_refused_ones_is_one(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, said = command(here, monkeypatch, capsys, "m", typed='{"id": "p1", "label": true}\nno json\n')
+
+    assert "error: 1 label was refused; the other one was kept" in said
+
+
 def test_on_the_command_line_labels_are_corrected_and_withdrawn(
     here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelcd import guard
-from modelcd.domain.labels import DEEPEST, ID_LIMIT, SIZE_LIMIT, declared, nameless, same, unfit
+from modelcd.domain.labels import DEEPEST, ID_LIMIT, SIZE_LIMIT, declared, instead, nameless, same, unfit
 from modelcd.domain.plain import from_plain, to_plain
 from modelcd.domain.policy import Guard
 from modelcd.errors import ProjectError
@@ -62,6 +62,24 @@ def test_what_is_no_truth_is_refused_whatever_is_declared(value: Any) -> None:
 )
 def test_a_refused_label_is_told_what_would_do(value: Any, declaration: Any, said: str) -> None:
     assert unfit(value, [judged(declaration)]).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "declaration", "help"),
+    [
+        ("ja", bool, '"ja" means true: send true'),
+        ("Нет", bool, '"Нет" means false: send false'),
+        ("gut", bool, "prepare in pipeline.py says which word is true"),
+        (1, bool, "send true or false, such as true"),
+        ("1", int, "send a whole number, such as 3"),
+        ([True], list[float], "send a list of numbers, such as [0.5, 0.5]"),
+        ("bird", ("cat", "dog"), 'send one of the classes, such as "cat"'),
+        ([1], None, "send true, false, a number, a text"),
+    ],
+)
+def test_a_refused_label_s_help_has_an_example(value: Any, declaration: Any, help: str) -> None:
+    assert unfit(value, [judged(declaration)])
+    assert help in instead(value, [judged(declaration)])
 
 
 def test_a_label_has_to_fit_every_guard_that_declares_one() -> None:

@@ -7,7 +7,9 @@ in the generated project as code that can be read and changed.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import warnings
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,8 +18,8 @@ from typing import Any
 import pandas as pd
 
 from modelcd.domain.gates import FEWEST, FEWEST_OF_A_CLASS
-from modelcd.domain.metrics import POSITIVE
 from modelcd.domain.telling import counted
+from modelcd.domain.words import affirmative
 from modelcd.errors import UnknownName, UsageError
 from modelcd.project.data import rough_kind
 
@@ -55,14 +57,16 @@ NEW = 0.001
 class Task:
     """What was found: the target and its classes (none for numbers), and the columns.
 
-    `positive` is the value that is made true, where the target is not true and false, or 0 and 1, already.  `left_out`
-    says of columns why they are no inputs.  `shuffled`: the rows are sorted, so that the last are unlike the others.
+    `positive` is the value that is made true, where the target is not true and false, or 0 and 1, already; `rarer`: it
+    was chosen for being the rarer one.  `left_out` says of columns why they are no inputs.  `shuffled`: the rows are
+    sorted, so that the last are unlike the others.
     """
 
     kind: Kind
     target: str
     classes: list[Any] = field(default_factory=list)
     positive: Any = None
+    rarer: bool = False
     whole: bool = False
     missing: int = 0
     inputs: list[str] = field(default_factory=list)
@@ -94,8 +98,11 @@ class Task:
         return rows.assign(**{self.target: rows[self.target].astype(int)}) if self.whole else rows
 
 
-def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None) -> Task:
-    """Return what *rows* ask for when *target* is to be predicted; raises `UsageError` for what cannot be learned."""
+def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None, positive: str | None = None) -> Task:
+    """Return what *rows* ask for when *target* is to be predicted, and which of two classes is *positive*.
+
+    Raises `UsageError` for what cannot be learned.
+    """
     if target not in rows.columns:
         raise UnknownName("column", target, map(str, rows.columns))
     values = rows[target].dropna()
@@ -103,12 +110,12 @@ def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None) -> Task:
     task = Task(_kind(values, target), target)
     if task.kind is not Kind.REGRESSION:
         task.classes = sorted(values.unique().tolist(), key=lambda value: (str(type(value)), value))
-        task.positive = _positive(task.classes) if task.binary else None
         whole = pd.api.types.is_float_dtype(values) and not task.binary
         task.whole = whole
         task.classes = [int(value) for value in task.classes] if whole else task.classes
     _sort_columns(task, rows)
     task.kind = _as_asked(task, rows, asked)
+    _choose_positive(task, values, positive)
     values = rows.dropna(subset=task.required)[target]
     task.missing = len(rows) - len(values)
     task.shuffled = task.time is None and _sorted_by_target(task, values)
@@ -158,12 +165,26 @@ def _kind(values: pd.Series, target: str) -> Kind:
     return Kind.MULTICLASS if whole and different <= min(WHOLE_CLASSES, len(values) / 10) else Kind.REGRESSION
 
 
-def _positive(classes: list[Any]) -> Any:
-    """Return the value that is made true; None where JSON's true and false, or 0 and 1, are there already."""
-    if set(classes) == {0, 1}:
-        return None
-    words = [value for value in classes if isinstance(value, str) and value.lower() in POSITIVE]
-    return words[0] if len(words) == 1 else classes[1]
+def _choose_positive(task: Task, values: pd.Series, asked: str | None) -> None:
+    """Choose the value that is made true: none where JSON's true and false, or 0 and 1, are there already."""
+    if asked is not None:
+        found = (
+            [value for value in task.classes if asked in (str(value), str(value).removesuffix(".0"))]
+            if task.binary
+            else []
+        )
+        if not found:
+            classes = f"it has {', '.join(map(str, task.classes[:8]))}" if task.classes else "it holds numbers"
+            raise UsageError(
+                f"--positive names one of the two classes of {task.target!r}, and {classes}",
+                help=f"--positive {shlex.quote(str(task.classes[1]))}" if task.binary else "leave --positive out",
+            )
+        task.positive = None if set(task.classes) == {0, 1} and found[0] == 1 else found[0]
+    elif task.binary and set(task.classes) != {0, 1}:
+        task.positive = affirmative(task.classes)
+        if task.positive is None:
+            task.positive = min(reversed(task.classes), key=lambda value: int((values == value).sum()))
+            task.rarer = True
 
 
 def _as_asked(task: Task, rows: pd.DataFrame, asked: Kind | None) -> Kind:
@@ -278,6 +299,11 @@ def _is_time(values: pd.Series) -> bool:
             return False
 
 
+def quoted(value: Any) -> str:
+    """Return *value* as the generated code writes it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
 def _reasons(left_out: dict[str, str]) -> str:
     return ", ".join(f"{name} ({why})" for name, why in left_out.items())
 
@@ -290,6 +316,13 @@ def notes(task: Task, rows: int) -> list[str]:
         told.append(f"{task.missing:,} of {counted(rows, 'row')} have no {lacking}; prepare drops them")
     if task.positive is not None:
         told.append(f"positive is {task.target} = {task.positive!r}; labels and the target are then true and false")
+    if task.rarer:
+        other = next(value for value in task.classes if value != task.positive)
+        told.append(
+            f"the words {task.positive!r} and {other!r} do not say which one is meant, so the rarer was taken; if that"
+            f" is wrong: --positive {shlex.quote(str(other))}, or in prepare, in pipeline.py:"
+            f" rows[{quoted(task.target)}] == {quoted(other)}"
+        )
     if task.whole or (task.classes and not task.binary and all(isinstance(value, int) for value in task.classes)):
         told.append(f"{task.target} has {len(task.classes)} whole numbers, taken as classes; else: --kind regression")
     if task.time is not None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelcd.cli.inference import Kind, Task, task_of
+from modelcd.cli.inference import Kind, Task, quoted, task_of
 from modelcd.cli.project import copy_project
 from modelcd.domain.gates import Holdout, check
 from modelcd.domain.metrics import METRICS
@@ -75,7 +75,7 @@ def write_project(name: str, folder: Path, file: Path, rows: pd.DataFrame, task:
     (folder / "row.json").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def look(file: Path, target: str, kind: Kind | None) -> tuple[pd.DataFrame, Task]:
+def look(file: Path, target: str, kind: Kind | None, positive: str | None = None) -> tuple[pd.DataFrame, Task]:
     """Read the rows of *file*, and find out what they ask for; raises `UsageError` for what cannot be learned."""
     import glob
 
@@ -85,7 +85,7 @@ def look(file: Path, target: str, kind: Kind | None) -> tuple[pd.DataFrame, Task
     rows, _ = read(file.resolve().parent, Dataset(glob.escape(file.name), target=target))
     if len(rows.columns) == 1 and (mark := next((mark for mark in ";\t|" if mark in rows.columns[0]), "")):
         raise UsageError(f"the columns of {file.name} are separated by {mark!r}", help="write it with commas")
-    return rows, task_of(rows, target, kind)
+    return rows, task_of(rows, target, kind, positive)
 
 
 # -- what differs ------------------------------------------------------------------------------------------------------
@@ -97,31 +97,27 @@ def _estimator(task: Task) -> tuple[str, str]:
 
 def _columns(task: Task) -> dict[str, str]:
     dropped = [name for name in (task.target, task.time, task.key, *task.left_out) if name is not None]
-    quoted = "[" + ", ".join(json.dumps(name, ensure_ascii=False) for name in dropped) + "]"
-    inputs = f"rows[[{_quoted(task.inputs[0])}]]" if task.kind is Kind.TEXT else f"rows.drop(columns={quoted})"
+    listed = "[" + ", ".join(json.dumps(name, ensure_ascii=False) for name in dropped) + "]"
+    inputs = f"rows[[{quoted(task.inputs[0])}]]" if task.kind is Kind.TEXT else f"rows.drop(columns={listed})"
     estimator, settings = _estimator(task)
     return {
         "INPUT_COLUMNS": inputs,
-        "TARGET_COLUMN": _quoted(task.target),
-        "TEXT_COLUMN": _quoted(task.inputs[0]),
+        "TARGET_COLUMN": quoted(task.target),
+        "TEXT_COLUMN": quoted(task.inputs[0]),
         "ESTIMATOR": estimator,
         "SETTINGS": settings,
     }
 
 
-def _quoted(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
 def _prepare(task: Task) -> dict[str, str]:
-    target = _quoted(task.target)
+    target = quoted(task.target)
     lines = []
     if task.missing:
         lines.append(f"rows = rows.dropna(subset={_listed(task.required)})")
     if task.shuffled:
         lines.append("rows = rows.sample(frac=1.0, random_state=7)  # they come sorted, and the last ones are held out")
     if task.positive is not None:
-        lines.append(f"rows = rows.assign(**{{{target}: rows[{target}] == {_quoted(task.positive)}}})")
+        lines.append(f"rows = rows.assign(**{{{target}: rows[{target}] == {quoted(task.positive)}}})")
     elif task.whole:
         lines.append(f"rows = rows.assign(**{{{target}: rows[{target}].astype(int)}})")
     if not lines:
@@ -135,16 +131,16 @@ def _prepare(task: Task) -> dict[str, str]:
 
 def _dataset(task: Task, rows: pd.DataFrame, file: Path) -> dict[str, str]:
     suffix = next(end for end in (".csv.gz", ".parquet", ".csv") if file.name.endswith(end))
-    said = [f'"data/*{suffix}"', f"target={_quoted(task.target)}"]
-    said += [f"{role}={_quoted(name)}" for role, name in (("time", task.time), ("key", task.key)) if name]
+    said = [f'"data/*{suffix}"', f"target={quoted(task.target)}"]
+    said += [f"{role}={quoted(name)}" for role, name in (("time", task.time), ("key", task.key)) if name]
     said += ["prepare=prepare"] * (task.missing > 0 or task.shuffled or task.positive is not None or task.whole)
     said += ["expectations=expectations", f"holdout={task.holdout:g}"]
     method = "" if task.binary or not task.classes else ',\n    method="predict"'
     whole = next((name for name in task.inputs if not rows[name].isna().any()), None)
     never_null = [name for name in (whole, task.target if not task.missing else None) if name is not None]
-    expected = [f"expect.ExpectColumnValuesToNotBeNull(column={_quoted(name)})" for name in never_null]
+    expected = [f"expect.ExpectColumnValuesToNotBeNull(column={quoted(name)})" for name in never_null]
     if task.classes:
-        known = f"column={_quoted(task.target)}, value_set={_listed(task.classes)}"
+        known = f"column={quoted(task.target)}, value_set={_listed(task.classes)}"
         expected.append(f"expect.ExpectColumnValuesToBeInSet({known})")
     return {"DATASET": f"Dataset({', '.join(said)}){method}", "EXPECTATIONS": _lines(expected, 8)}
 
@@ -154,7 +150,7 @@ def _lines(values: list[str], indent: int) -> str:
 
 
 def _listed(values: list[Any]) -> str:
-    return "[" + ", ".join(map(_quoted, values)) + "]"
+    return "[" + ", ".join(map(quoted, values)) + "]"
 
 
 def _policy(task: Task, measured: _Measured) -> dict[str, str]:

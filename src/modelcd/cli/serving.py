@@ -74,7 +74,9 @@ def feedback(model: str, labels: tuple[str, ...], environment: str, correct: boo
 def _tell_refused(told: dict[str, Any], lines: list[int]) -> None:
     """Say on standard error how many labels were refused, and why the first of them were."""
     kept = len(lines) - told["refused"] if lines else None
-    rest = f"; the other {kept:,} were kept" if kept else "; none was kept" if kept == 0 else ""
+    rest = {None: "", 0: "; none was kept", 1: "; the other one was kept"}.get(
+        kept, f"; the other {kept or 0:,} were kept"
+    )
     count = f"{told['refused']:,} label{'s were' if told['refused'] > 1 else ' was'} refused"
     click.echo(f"error: {count}{rest}", err=True)
     for problem in told["problems"][:SHOWN]:

@@ -13,6 +13,7 @@ from types import GenericAlias
 from typing import Any, Final, get_args, get_origin
 
 from modelcd.domain.policy import FROM_LABELS, Guard
+from modelcd.domain.words import truth
 
 ID_LIMIT = 200
 """Characters of a prediction's id at most; ours have 32, and the number of the row."""
@@ -33,6 +34,10 @@ _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "str": ("text", lambda value: isinstance(value, str)),
     "list": ("a list", lambda value: isinstance(value, list)),
     "dict": ("a mapping", lambda value: isinstance(value, dict)),
+}
+_EXAMPLES: Final[Mapping[str, str]] = {
+    **(one := {"bool": "true", "int": "3", "float": "0.5", "str": '"late"', "list": "[1, 2]", "dict": '{"a": 1}'}),
+    **{f"list[{kind}]": f"[{example}, {example}]" for kind, example in one.items()},
 }
 _BY_TYPE = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict"}
 
@@ -82,6 +87,24 @@ def unfit(value: Any, guards: Iterable[Guard]) -> str:
         what = "lists" if isinstance(value, list) else "mappings"
         return f"is {shown(value)}, and nothing says that labels are {what} (a guard does, with label=…)"
     return ""
+
+
+def instead(value: Any, guards: Iterable[Guard]) -> str:
+    """Say what to send instead of *value*, which is `unfit` for *guards*."""
+    for guard in (one for one in guards if one.kind in FROM_LABELS and (one.classes or one.label)):
+        if guard.classes and not any(same(value, known) for known in guard.classes):
+            return f"send one of the classes, such as {json.dumps(guard.classes[0], ensure_ascii=False)}"
+        if guard.label == "bool" and isinstance(value, str):
+            meant = truth(value)
+            if meant is not None:
+                return f"{shown(value)} means {json.dumps(meant)}: send {json.dumps(meant)}"
+            return (
+                "send true or false: prepare in pipeline.py says which word is true, as rows[…] == …"
+                f"; if that is {shown(value)}, send true"
+            )
+        if guard.label and not _is(guard.label, value):
+            return f"send {_said(guard.label)}, such as {_EXAMPLES[guard.label]}"
+    return "send true, false, a number, a text, or what the guard declares"
 
 
 def impossible(value: Any) -> str:

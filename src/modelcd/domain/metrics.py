@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from modelcd.domain.words import affirmative
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Function = Callable[[Array, Array], float]
@@ -137,7 +139,8 @@ def not_binary(truth: Array, target: str = "target") -> str:
     """Say what *truth*, the column *target*, holds where 0 and 1 are needed, and what to do."""
     values = sorted(set(truth.tolist()), key=lambda value: (str(type(value)), value))
     if len(values) == 2:
-        positive = next((value for value in values if isinstance(value, str) and value.lower() in POSITIVE), values[1])
+        meant = affirmative(values)
+        positive = values[1] if meant is None else meant
         line = f"return rows.assign(**{{{target!r}: rows[{target!r}] == {positive!r}}})"
         return (
             f"a truth of 0 and 1 is needed, and it holds {values[0]!r} and {values[1]!r};"
@@ -154,10 +157,6 @@ def not_binary(truth: Array, target: str = "target") -> str:
         f"a truth of 0 and 1 is needed, and it holds {len(values):,} different values;"
         f" for numbers there are {', '.join(OF_NUMBERS)}"
     )
-
-
-POSITIVE = ("yes", "y", "true", "t", "positive", "pos")
-"""Of two words, the one that is meant as true."""
 
 
 def classes(truth: Array, scores: Array) -> tuple[Array, Array]:
