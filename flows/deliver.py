@@ -284,34 +284,39 @@ def nothing_new(walk: build.Walk, endpoint: Endpoint, again: str, new_data: bool
 
 
 def _checked(walk: build.Walk, name: str, check: Callable[[], Finding]) -> Finding:
-    began = walk.env.clock.now()
-    finding = step(name, check)
-    build.note(walk, name, finding, (walk.env.clock.now() - began).total_seconds())
+    finding, seconds = _timed(walk, name, check)
+    build.note(walk, name, finding, seconds)
     return finding
 
 
 def _side_by_side(walk: build.Walk, checks: Mapping[str, Callable[[], Finding]]) -> dict[str, Finding]:
     """Run *checks* at the same time, and record them in their order."""
-    began = walk.env.clock.now()
     outcomes = {name: Outcome() for name in checks}
     # Not a pool: leaving one waits for its threads, and Ctrl-C must not wait for a training.
     threads = [
-        threading.Thread(target=copy_context().run, args=(_quietly, outcomes[name], name, check), daemon=True)
+        threading.Thread(target=copy_context().run, args=(_quietly, outcomes[name], walk, name, check), daemon=True)
         for name, check in checks.items()
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    findings: dict[str, Finding] = {name: outcome.get() for name, outcome in outcomes.items()}
-    for name, finding in findings.items():
-        build.note(walk, name, finding, (walk.env.clock.now() - began).total_seconds())
+    findings: dict[str, Finding] = {}
+    for name, outcome in outcomes.items():
+        findings[name], seconds = outcome.get()
+        build.note(walk, name, findings[name], seconds)
     return findings
 
 
-def _quietly(outcome: Outcome, name: str, check: Callable[[], Finding]) -> None:
+def _quietly(outcome: Outcome, walk: build.Walk, name: str, check: Callable[[], Finding]) -> None:
     with suppress(BaseException):
-        outcome.of(lambda: step(name, check))
+        outcome.of(lambda: _timed(walk, name, check))
+
+
+def _timed(walk: build.Walk, name: str, check: Callable[[], Finding]) -> tuple[Finding, float]:
+    began = walk.env.clock.now()
+    finding = step(name, check)
+    return finding, (walk.env.clock.now() - began).total_seconds()
 
 
 def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
@@ -355,6 +360,10 @@ def promote_in(
         build.refuse_unaccepted(env, model, version)
     else:
         candidate = at_once(candidate)
+    endpoint = Watch(env.stream(model)).refresh(env)
+    if endpoint.open is None and endpoint.champion == version and not again:
+        why = f"version {version} serves {environment} already"
+        return {"ending": "nothing new", "why": why, "model": model, "version": version}
     watch = step("open", lambda: _open(env, candidate, who, reason or "promoted by hand", again))
     return told_of(_drive(env, watch, who, place))
 

@@ -153,7 +153,8 @@ class Control:
             again: Why a version that was rejected before is tried once more.
 
         Returns:
-            The release as `explain` has it, with its `ending`.
+            The release as `explain` has it, with its `ending`; `nothing new` for a version that serves there already,
+            unless *again* says why.
 
         Raises:
             UnknownName: There is no such model, version or environment.

@@ -305,8 +305,9 @@ FULL = (
 
 def test_a_full_disk_stops_a_release_before_it_begins(delivered: Delivered) -> None:
     before = delivered.modelcd.told("history", "tumour", "--json")
+    release = ("promote", "tumour", "1", "--to", "staging", "--again", "the disk is full", "--json")
 
-    ended = delivered.modelcd("promote", "tumour", "1", "--to", "staging", "--json", wrapper=("-c", FULL))
+    ended = delivered.modelcd(*release, wrapper=("-c", FULL))
 
     assert ended.returncode == 3
     assert "the disk is full" in one_paragraph(ended)
@@ -326,6 +327,8 @@ def test_a_gate_that_says_no_stops_the_delivery_also_without_git(delivered: Deli
     assert ended.returncode == 1, ended.stderr
     assert "not at least 1" in " ".join(ended.stderr.split())
     newest = blind.told("versions", "tumour", "--json")[0]
+    refused = blind("promote", "tumour", str(newest["version"]))
+    assert (refused.returncode, "did not pass its gates" in refused.stderr) == (1, True), refused.stderr
     assert (newest["commit"], newest["worktree"]) == ("", "git is not installed")
     compared = blind.told("diff", "tumour", "1", str(newest["version"]), "--json")
     assert (compared["code"]["verdict"], compared["commit"]["verdict"]) == ("differs", "unknown")

@@ -165,7 +165,7 @@ def test_clients_that_others_wrote_ask_through_the_gateway(delivered: Delivered,
 def test_names_that_do_not_exist_are_answered_with_the_nearest(delivered: Delivered, second: dict[str, Any]) -> None:
     for arguments, message in (
         (("status", "tumor"), "did you mean 'tumour'?"),
-        (("promote", MODEL, "99"), "no proven version is named '99'"),
+        (("promote", MODEL, "99"), "no version is named '99'"),
         (("rollback", MODEL, "--in", "prodution"), "did you mean 'production'?"),
         (("diff", MODEL, "1", "99"), "no version is named '99'"),
         (("history", MODEL, "--at", "yesterday"), "'yesterday' is no time"),
@@ -253,6 +253,15 @@ def test_what_was_taken_out_needs_a_reason_to_come_again(
 def test_promote_releases_a_proven_version(delivered: Delivered, second: dict[str, Any], forth: dict[str, Any]) -> None:
     assert (forth["ending"], forth["version"]) == ("promoted", second["version"])
     assert delivered.modelcd.champion() == second["version"]
+
+
+def test_promote_of_what_serves_does_nothing(delivered: Delivered, forth: dict[str, Any]) -> None:
+    before = delivered.modelcd.control.history(MODEL)
+
+    told = delivered.modelcd.told("promote", MODEL, str(forth["version"]), "--json")
+
+    assert (told["ending"], told["why"]) == ("nothing new", f"version {forth['version']} serves production already")
+    assert delivered.modelcd.control.history(MODEL) == before
 
 
 def test_retrain_with_new_data_releases_another_version(delivered: Delivered, forth: dict[str, Any]) -> None:

@@ -350,7 +350,9 @@ def _why_promoted(release: Release) -> str:
     if release.by_rollback:
         return f"{release.actor} rolled version {release.takes_out} back: {release.reason}"
     if release.champion is None:
-        return "first version here: no champion to compare with; gates and acceptance passed"
+        return "first version here: no champion to compare with"
+    if release.champion == release.version:
+        return "it served here before, too: nothing to compare"
     if not release.policy.shares:
         return "everything at once, as the policy says"
     return f"no guard found it worse than version {release.champion} at {release.policy.shares[-1]:g} %"

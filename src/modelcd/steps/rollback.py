@@ -11,7 +11,7 @@ from modelcd.domain.policy import AT_ONCE
 from modelcd.domain.records import Record
 from modelcd.domain.release import Ask, Release
 from modelcd.environment import Environment
-from modelcd.errors import UnknownName, UsageError
+from modelcd.errors import Rejected, UnknownName, UsageError
 from modelcd.steps import build
 from modelcd.steps.release import Candidate, ask, drive, open_release, settle, told_of
 from modelcd.steps.tick import Ticked
@@ -26,10 +26,13 @@ def at_once(candidate: Candidate) -> Candidate:
 
 
 def candidate_of(env: Environment, model: str, version: int) -> Candidate:
-    """Return the proven *version* of *model*; raises `UnknownName`."""
+    """Return the proven *version* of *model*; raises `UnknownName`, `Rejected` for one that did not pass its gates."""
     builds = build.read_builds(env, model)
+    if version not in builds.built:
+        raise UnknownName("version", str(version), [str(number) for number in builds.built])
     if version not in builds.proven:
-        raise UnknownName("proven version", str(version), [str(number) for number in builds.proven])
+        delivery = builds.built[version]["delivery"]
+        raise Rejected(f"version {version} of {model} did not pass its gates", help=f"why: modelcd explain {delivery}")
     return build.candidate_from(model, builds.proven[version])
 
 
