@@ -332,7 +332,9 @@ class _Metrics:
         self.world = world
 
     def counters(self, endpoint: str) -> Mapping[int, Counters]:
-        return dict(self.world.counters)
+        recording = self.world.recording
+        routed = (number for number in (recording.start.champion, recording.version) if number is not None)
+        return dict.fromkeys(routed, Counters()) | self.world.counters
 
 
 class _Predictions(MemoryPredictions):
