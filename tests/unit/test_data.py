@@ -10,7 +10,7 @@ import pytest
 
 from modelcd import Dataset, Gate, Model
 from modelcd.errors import ProjectError
-from modelcd.project.data import Split, gates_fit, read
+from modelcd.project.data import Split, gates_fit, prepared, read
 
 
 def test_a_compressed_csv_is_read(tmp_path: Path) -> None:
@@ -85,3 +85,40 @@ def test_a_gate_that_fits_the_target_is_left_alone(metric: str, target: list[obj
     model = Model("m", artifact="m", data=Dataset("*.csv", target="y"), gates=[Gate(metric).at_least(0.5)])
 
     gates_fit(model, Split(rows, rows, len(rows)))
+
+
+@pytest.mark.parametrize(
+    ("texts", "newest"),
+    [
+        (
+            ["2024-08-01T01:00:00+02:00", "2024-01-01T00:00:00+01:00", "2024-08-01T00:30:00Z"],
+            "2024-08-01T00:30:00+00:00",
+        ),
+        (["02.03.2024", "31.01.2024", "01.04.2024"], "2024-04-01T00:00:00"),
+        (["02/03/2024", "01/31/2024", "01/04/2024"], "2024-02-03T00:00:00"),
+    ],
+    ids=["offsets that differ", "the day first", "the month first"],
+)
+def test_times_are_read_as_the_whole_column_says(tmp_path: Path, texts: list[str], newest: str) -> None:
+    rows = pd.DataFrame({"at": [*texts, *texts], "y": [0, 1, 0, 1, 0, 1]})
+
+    split = prepared(tmp_path, Dataset("*.csv", target="y", time="at", holdout=0.3), rows)
+
+    assert {moment.isoformat() for moment in split.holdout["at"]} == {newest}
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (["01.02.2024", "02.01.2024"], "01.02.2024 can be read in two ways"),
+        (["31.01.2024", "01.31.2024"], "in some the day comes first, in others the month"),
+        (["2024-01-01T00:00:00+01:00", "2024-07-01T00:00:00+02:00", "2024-07-01T00:00:00"], "others have none"),
+    ],
+)
+def test_times_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, texts: list[str], says: str) -> None:
+    rows = pd.DataFrame({"at": texts, "y": [0, 1, 0][: len(texts)]})
+
+    with pytest.raises(ProjectError, match=says) as refused:
+        prepared(tmp_path, Dataset("*.csv", target="y", time="at"), rows)
+
+    assert "pd.to_datetime" in refused.value.help

@@ -154,12 +154,33 @@ def test_rows_without_a_text_are_dropped_where_the_text_is_read() -> None:
 
 
 def test_dates_that_can_be_read_in_two_ways_are_left_out() -> None:
-    days = pd.date_range("2026-01-01", periods=ROWS).strftime("%d.%m.%Y")
+    days = [f"{k % 12 + 1:02}.{k % 11 + 1:02}.2026" for k in range(ROWS)]
 
     task = task_of(table(of("a", "b"), day=days), "y")
 
     assert task.time is None
     assert task.left_out["day"].startswith("a time that can be read in two ways")
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M", "%d-%m-%Y"])
+def test_a_day_beyond_the_twelfth_says_where_the_month_stands(form: str) -> None:
+    days = pd.Series(pd.date_range("2026-01-01", periods=ROWS))
+    rows = table(NUMBER, day=days.dt.strftime(form)).sample(frac=1.0, random_state=3)
+
+    task = task_of(rows, "y")
+
+    assert task.time == "day"
+    assert task.prepared(rows)["day"].tolist() == days.dt.strftime(form).tolist()
+
+
+def test_times_with_offsets_on_both_sides_of_a_summer_time_are_times() -> None:
+    local = pd.date_range("2024-01-01", periods=ROWS, freq="12h", tz="Europe/Berlin")
+    rows = table(NUMBER, at=[moment.isoformat() for moment in local]).sample(frac=1.0, random_state=3)
+
+    task = task_of(rows, "y")
+
+    assert task.time == "at"
+    assert task.prepared(rows)["at"].tolist() == [moment.isoformat() for moment in local]
 
 
 def test_numbers_that_could_be_classes_are_asked_to_be_a_regression() -> None:

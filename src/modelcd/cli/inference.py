@@ -21,7 +21,7 @@ from modelcd.domain.gates import FEWEST, FEWEST_OF_A_CLASS
 from modelcd.domain.telling import counted
 from modelcd.domain.words import affirmative
 from modelcd.errors import UnknownName, UsageError
-from modelcd.project.data import rough_kind
+from modelcd.project.data import rough_kind, times_of
 
 
 class Kind(StrEnum):
@@ -92,7 +92,7 @@ class Task:
         if self.shuffled:
             rows = rows.sample(frac=1.0, random_state=7)
         if self.time is not None:
-            rows = rows.sort_values(self.time, key=pd.to_datetime, kind="stable")
+            rows = rows.sort_values(self.time, key=times_of, kind="stable")
         if self.positive is not None:
             return rows.assign(**{self.target: rows[self.target] == self.positive})
         return rows.assign(**{self.target: rows[self.target].astype(int)}) if self.whole else rows
@@ -294,7 +294,7 @@ def _is_time(values: pd.Series) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it guesses the format, which is tried by reading all of them
         try:
-            return bool(pd.to_datetime(values).notna().all())
+            return bool(times_of(values).notna().all())
         except (ValueError, TypeError):
             return False
 

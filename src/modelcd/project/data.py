@@ -268,12 +268,44 @@ def _times(name: str, values: pd.Series) -> pd.Series:
             help="turn it into times in prepare: pd.to_datetime(…, unit=…)",
         )
     try:
-        times = pd.to_datetime(values)
+        times = times_of(values)
     except (ValueError, TypeError) as error:
-        raise ProjectError(f"time column {name!r} cannot be read as times: {str(error).splitlines()[0]}") from error
+        raise ProjectError(
+            f"time column {name!r} cannot be read as times: {str(error).splitlines()[0]}",
+            help="turn it into times in prepare: pd.to_datetime(…, format=…)",
+        ) from error
     if times.isna().any():
         raise ProjectError(f"{int(times.isna().sum()):,} rows have no {name!r}", help="drop them in prepare")
     return times
+
+
+_OFFSET = r":\d\d(?:[.,]\d+)?\s*(Z|[+-]\d\d(?::?\d\d)?)\s*$"
+_DAY_OR_MONTH = r"^\s*(\d{1,2})([-/.])(\d{1,2})\2\d{4}\b"
+
+
+def times_of(values: pd.Series) -> pd.Series:
+    """Return *values* as times, in UTC where their offsets differ, as they do beside a summer time.
+
+    Whether the day or the month comes first is what the whole column allows.  Raises `ValueError` for what is no time,
+    or can be read in two ways.
+    """
+    texts = values.dropna()
+    if len(texts) == 0 or not texts.map(lambda value: isinstance(value, str)).all():
+        return pd.to_datetime(values)
+    offsets = texts.str.extract(_OFFSET)[0]
+    if offsets.nunique() > 1:
+        if offsets.isna().any():
+            raise ValueError("some have an offset from UTC, others have none")
+        return pd.to_datetime(values, utc=True)
+    parts = texts.str.extract(_DAY_OR_MONTH)[[0, 2]]
+    if parts.isna().any(axis=None):
+        return pd.to_datetime(values)
+    first, second = (parts[part].astype(int) for part in parts)
+    if first.max() > 12 and second.max() > 12:
+        raise ValueError("in some the day comes first, in others the month")
+    if first.max() <= 12 and second.max() <= 12 and (first != second).any():
+        raise ValueError(f"{texts[first != second].iloc[0]} can be read in two ways")
+    return pd.to_datetime(values, format="mixed", dayfirst=bool(first.max() > 12))
 
 
 def _split(dataset: Dataset, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
