@@ -67,6 +67,26 @@ def digits(folder: Path) -> tuple[str, ...]:
     return ("--data", "digits.parquet", "--target", "digit")
 
 
+def embedded(folder: Path) -> tuple[str, ...]:
+    """Write embeddings of float32 beside a number and a word, as parquet."""
+    random = np.random.default_rng(4)
+    vectors = random.normal(size=(600, 8)).astype("float32")
+    rows = pd.DataFrame({"emb": list(vectors), "größe": random.normal(size=600), "ort": random.choice(["a", "b"], 600)})
+    rows.assign(gut=vectors[:, 0] > 0).to_parquet(folder / "embedded.parquet")
+    return ("--data", "embedded.parquet", "--target", "gut")
+
+
+def dashed(folder: Path) -> tuple[str, ...]:
+    """Write rows in which a dash stands for what is missing, in a number and in the target."""
+    random = np.random.default_rng(6)
+    size = random.normal(size=600)
+    rows = pd.DataFrame({"größe": [f"{value:.3f}" for value in size], "paid": np.where(size > 0, "ja", "nein")})
+    rows.loc[::20, "größe"] = "-"
+    rows.loc[5::20, "paid"] = "-"
+    rows.to_csv(folder / "dashed.csv", index=False)
+    return ("--data", "dashed.csv", "--target", "paid")
+
+
 def kind(name: str) -> Callable[[Path], tuple[str, ...]]:
     return lambda folder: ("--kind", name)
 
@@ -99,6 +119,8 @@ def through(project: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> lis
         pytest.param(kind("text"), ["accuracy", "accuracy"], id="text"),
         pytest.param(churn, ["roc_auc", "roc_auc"], id="dates, Unicode, gaps, yes and no"),
         pytest.param(iris, ["accuracy", "accuracy"], id="sorted by its classes"),
+        pytest.param(embedded, ["roc_auc", "roc_auc"], id="lists of numbers"),
+        pytest.param(dashed, ["roc_auc", "roc_auc"], id="a dash for what is missing"),
         pytest.param(digits, ["accuracy", "accuracy"], id="whole numbers as classes, some missing"),
     ],
 )

@@ -103,11 +103,14 @@ def test_each_column_is_sorted_by_what_it_is_good_for() -> None:
         code=of(*(f"c{k}" for k in range(200))),
         notes=prose,
         tags=[["a"]] * ROWS,
+        vector_or_none=[None, *[[1.0, 2.0]] * (ROWS - 1)],
+        facts=[{"a": 1}] * ROWS,
+        vector=list(RANDOM.normal(size=(ROWS, 3)).astype("float32")),
     )
 
     task = task_of(rows, "y")
 
-    assert task.inputs == ["größe", "ort", "member"]
+    assert (task.inputs, task.vectors) == (["größe", "ort", "member", "vector"], ["vector"])
     assert (task.time, task.key) == ("datum", "id")
     assert task.left_out == {
         "other": "another time",
@@ -116,7 +119,9 @@ def test_each_column_is_sorted_by_what_it_is_good_for() -> None:
         "name": "an id",
         "code": "too many different words",
         "notes": "a text",
-        "tags": "lists or mappings",
+        "tags": "lists, but not of finite numbers and of one length",
+        "vector_or_none": "lists, which some rows lack",
+        "facts": "mappings, or values of several kinds",
     }
 
 
@@ -151,6 +156,40 @@ def test_rows_without_a_text_are_dropped_where_the_text_is_read() -> None:
     assert (task.kind, task.missing) == (Kind.TEXT, 40)
     assert task.prepared(table(of("a", "b"), review=said))["review"].notna().all()
     assert "40 of 400 rows have no 'y' or no 'review'; prepare drops them" in notes(task, ROWS)
+
+
+@pytest.mark.parametrize("word", ["-", "?", ".", "n/a", "None", " "])
+def test_numbers_beside_a_word_for_none_are_numbers(word: str) -> None:
+    rows = table(of("a", "b"), preis=[word if k % 20 == 0 else f"{k / 7:.2f}" for k in range(ROWS)])
+
+    task = task_of(rows, "y")
+
+    assert task.inputs == ["größe", "preis"]
+    assert task.prepared(rows)["preis"].isna().sum() == 20
+    assert f"{word!r} in 'preis' is no number: prepare makes it a missing value" in notes(task, ROWS)
+
+
+def test_numbers_beside_another_word_are_told_as_such() -> None:
+    rows = table(of("a", "b"), preis=["auf Anfrage" if k % 20 == 0 else f"{k / 7:.2f}" for k in range(ROWS)])
+
+    assert task_of(rows, "y").left_out["preis"].startswith("numbers, beside 20 like 'auf Anfrage'")
+
+
+def test_a_dash_in_the_target_is_no_class() -> None:
+    said = ["-" if k % 20 == 0 else value for k, value in enumerate(of("yes", "no"))]
+    number = ["?" if k % 20 == 0 else str(value) for k, value in enumerate(NUMBER)]
+    task, counted = task_of(table(said), "y"), task_of(table(number), "y")
+
+    assert (task.kind, task.positive, task.missing) == (Kind.BINARY, "yes", 20)
+    assert task.prepared(table(said))["y"].dtype == bool
+    assert "'-' in 'y' is no class: prepare makes it a missing value" in notes(task, ROWS)
+    assert (counted.kind, counted.missing) == (Kind.REGRESSION, 20)
+    assert len(counted.prepared(table(number))) == ROWS - 20
+
+
+def test_a_dash_beside_a_plus_is_a_class() -> None:
+    assert task_of(table(of("+", "-")), "y").positive == "+"
+    assert task_of(table(of("+", "-", "0")), "y").classes == ["+", "-", "0"]
 
 
 def test_dates_that_can_be_read_in_two_ways_are_left_out() -> None:

@@ -11,17 +11,20 @@ import json
 import re
 import shlex
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from modelcd.domain.gates import FEWEST, FEWEST_OF_A_CLASS
 from modelcd.domain.telling import counted
-from modelcd.domain.words import affirmative
-from modelcd.errors import UnknownName, UsageError
+from modelcd.domain.words import affirmative, missing_among
+from modelcd.errors import ProjectError, UnknownName, UsageError
 from modelcd.project.data import rough_kind, times_of
+from modelcd.project.rows import with_vectors
 
 
 class Kind(StrEnum):
@@ -59,7 +62,8 @@ class Task:
 
     `positive` is the value that is made true, where the target is not true and false, or 0 and 1, already; `rarer`: it
     was chosen for being the rarer one.  `left_out` says of columns why they are no inputs.  `shuffled`: the rows are
-    sorted, so that the last are unlike the others.
+    sorted, so that the last are unlike the others.  `gaps` has, by column, the words that stand for a missing value;
+    `numbers` are those of these columns that hold numbers beside them.  `vectors` are the inputs that hold lists.
     """
 
     kind: Kind
@@ -69,7 +73,10 @@ class Task:
     rarer: bool = False
     whole: bool = False
     missing: int = 0
+    gaps: Mapping[str, list[str]] = field(default_factory=dict)
+    numbers: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
+    vectors: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     time: str | None = None
     key: str | None = None
@@ -86,9 +93,16 @@ class Task:
         """Say whether there are two classes."""
         return len(self.classes) == 2
 
+    def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return *rows* with a missing value where a word stands for one."""
+        for name, words in self.gaps.items():
+            values = rows[name].mask(rows[name].isin(words))
+            rows = rows.assign(**{name: values.astype(float) if name in self.numbers else values})
+        return rows
+
     def prepared(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return *rows* as the generated `prepare` makes them, in order of time."""
-        rows = rows.dropna(subset=self.required)
+        rows = with_vectors(self.filled(rows)).dropna(subset=self.required)
         if self.shuffled:
             rows = rows.sample(frac=1.0, random_state=7)
         if self.time is not None:
@@ -105,9 +119,11 @@ def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None, positive
     """
     if target not in rows.columns:
         raise UnknownName("column", target, map(str, rows.columns))
+    gaps, numbers = _gaps(rows, target)
+    rows = Task(Kind.BINARY, target, gaps=gaps, numbers=numbers).filled(rows)
     values = rows[target].dropna()
     _enough(rows, values, target)
-    task = Task(_kind(values, target), target)
+    task = Task(_kind(values, target), target, gaps=gaps, numbers=numbers)
     if task.kind is not Kind.REGRESSION:
         task.classes = sorted(values.unique().tolist(), key=lambda value: (str(type(value)), value))
         whole = pd.api.types.is_float_dtype(values) and not task.binary
@@ -121,6 +137,29 @@ def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None, positive
     task.shuffled = task.time is None and _sorted_by_target(task, values)
     task.holdout = _holdout(task, values)
     return task
+
+
+def _gaps(rows: pd.DataFrame, target: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the words for a missing value in columns of numbers and in the target, and which of them are numbers."""
+    gaps, numbers = {}, []
+    for name in map(str, rows.columns):
+        present = rows[name].dropna()
+        if not len(present) or not isinstance(present.iloc[0], str):
+            continue
+        words = missing_among(present.unique())
+        rest = present[~present.isin(words)]
+        if words and (_number(rest) or (name == target and rest.nunique() > 1)):
+            gaps[name] = words
+            numbers += [name] * _number(rest)
+    return gaps, numbers
+
+
+def _number(values: pd.Series) -> bool:
+    """Say whether texts are finite numbers."""
+    try:
+        return len(values) > 0 and bool(np.isfinite(values.astype(float)).all())
+    except (ValueError, TypeError):
+        return False
 
 
 # -- the target --------------------------------------------------------------------------------------------------------
@@ -204,7 +243,7 @@ def _as_asked(task: Task, rows: pd.DataFrame, asked: Kind | None) -> Kind:
         longest = max(prose, key=lambda name: rows[name].str.len().mean())
         unread = {name: "not the text" for name in task.inputs}
         task.left_out = {name: why for name, why in {**task.left_out, **unread}.items() if name != longest}
-        task.inputs = [longest]
+        task.inputs, task.vectors = [longest], []
         return Kind.TEXT
     if not task.inputs:
         raise UsageError("no column is left to learn from", help=_reasons(task.left_out))
@@ -254,14 +293,17 @@ def _sort_columns(task: Task, rows: pd.DataFrame) -> None:
             task.left_out[name] = why
         else:
             task.inputs.append(name)
+            task.vectors += [name] * _lists(rows[name])
 
 
 def _useless(name: str, values: pd.Series) -> str:
     present = values.dropna()
+    if _lists(values):
+        return _no_vector(values)
     try:
         different = present.nunique()
     except TypeError:
-        return "lists or mappings"
+        return "mappings, or values of several kinds"
     if different < 2:
         return "empty" if present.empty else "always the same"
     unique = different == len(values)
@@ -278,10 +320,36 @@ def _useless(name: str, values: pd.Series) -> str:
             return "a text"
         if present.str.match(DATE).all():
             return "a time that can be read in two ways: write 2026-01-31T12:00"
-        if unique:
+        if unique and not _mostly_numbers(present):
             return "an id"
-        return "too many different words" if different > min(MOST_WORDS, len(present) / 3) else ""
+        return _too_many(present) if different > min(MOST_WORDS, len(present) / 3) else ""
     return "" if pd.api.types.infer_dtype(present) == "boolean" else "values of several kinds"
+
+
+def _too_many(texts: pd.Series) -> str:
+    if not _mostly_numbers(texts):
+        return "too many different words"
+    odd = texts[pd.to_numeric(texts, errors="coerce").isna()]
+    return f"numbers, beside {len(odd):,} like {odd.iloc[0]!r}; leave these cells empty to learn from it"
+
+
+def _mostly_numbers(texts: pd.Series) -> bool:
+    return bool(pd.to_numeric(texts, errors="coerce").notna().mean() >= 0.5)
+
+
+def _lists(values: pd.Series) -> bool:
+    first = values.dropna().head(1)
+    return len(first) > 0 and isinstance(first.iloc[0], list | tuple | np.ndarray)
+
+
+def _no_vector(values: pd.Series) -> str:
+    if values.isna().any():
+        return "lists, which some rows lack"
+    try:
+        with_vectors(values.to_frame())
+    except ProjectError:
+        return "lists, but not of finite numbers and of one length"
+    return ""
 
 
 def _is_time(values: pd.Series) -> bool:
@@ -310,7 +378,17 @@ def _reasons(left_out: dict[str, str]) -> str:
 
 def notes(task: Task, rows: int) -> list[str]:
     """Say what was decided where it is not obvious."""
-    told = []
+    told = [
+        f"{' and '.join(map(repr, words))} in {name!r} is no "
+        + ("number" if name in task.numbers else "class")
+        + ": prepare makes it a missing value"
+        for name, words in task.gaps.items()
+        if name in (task.target, *task.inputs)
+    ]
+    if task.vectors:
+        told.append(
+            f"{', '.join(map(repr, task.vectors))}: lists of numbers; features.py makes a column of each number"
+        )
     if task.missing:
         lacking = " or no ".join(map(repr, task.required))
         told.append(f"{task.missing:,} of {counted(rows, 'row')} have no {lacking}; prepare drops them")

@@ -64,7 +64,7 @@ def write_project(name: str, folder: Path, file: Path, rows: pd.DataFrame, task:
     given = not (folder / "get_data.py").exists()
     words = {"MODEL_NAME": name, **_columns(task), **_prepare(task), **_dataset(task, rows, file)}
     words |= _policy(task, _measured(task, rows, words))
-    for template in (SCAFFOLD, VARIANTS / task.kind):
+    for template in _templates(task):
         copy_project(template, folder, words)
     (folder / "gitignore").rename(folder / ".gitignore")
     if given:
@@ -88,6 +88,11 @@ def look(file: Path, target: str, kind: Kind | None, positive: str | None = None
     return rows, task_of(rows, target, kind, positive)
 
 
+def _templates(task: Task) -> list[Path]:
+    """Return the folders of which the project is put together; a later one replaces what an earlier one has."""
+    return [SCAFFOLD, VARIANTS / task.kind, *([VARIANTS / "vectors"] if task.vectors else [])]
+
+
 # -- what differs ------------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +109,7 @@ def _columns(task: Task) -> dict[str, str]:
         "INPUT_COLUMNS": inputs,
         "TARGET_COLUMN": quoted(task.target),
         "TEXT_COLUMN": quoted(task.inputs[0]),
+        "VECTOR_COLUMNS": _listed(task.vectors),
         "ESTIMATOR": estimator,
         "SETTINGS": settings,
     }
@@ -112,6 +118,11 @@ def _columns(task: Task) -> dict[str, str]:
 def _prepare(task: Task) -> dict[str, str]:
     target = quoted(task.target)
     lines = []
+    for name in (name for name in task.gaps if name in (task.target, *task.inputs)):
+        column = f"rows[{quoted(name)}]"
+        filled = f"{column}.mask({column}.isin({_listed(task.gaps[name])}))"
+        number = ".astype(float)" if name in task.numbers else ""
+        lines.append(f"rows = rows.assign(**{{{quoted(name)}: {filled}{number}}})")
     if task.missing:
         lines.append(f"rows = rows.dropna(subset={_listed(task.required)})")
     if task.shuffled:
@@ -133,14 +144,14 @@ def _dataset(task: Task, rows: pd.DataFrame, file: Path) -> dict[str, str]:
     suffix = next(end for end in (".csv.gz", ".parquet", ".csv") if file.name.endswith(end))
     said = [f'"data/*{suffix}"', f"target={quoted(task.target)}"]
     said += [f"{role}={quoted(name)}" for role, name in (("time", task.time), ("key", task.key)) if name]
-    said += ["prepare=prepare"] * (task.missing > 0 or task.shuffled or task.positive is not None or task.whole)
+    said += ["prepare=prepare"] * bool(_prepare(task)["PREPARE"])
     said += ["expectations=expectations", f"holdout={task.holdout:g}"]
     method = "" if task.binary or not task.classes else ',\n    method="predict"'
-    whole = next((name for name in task.inputs if not rows[name].isna().any()), None)
+    whole = next((name for name in task.inputs if not (name in task.gaps or rows[name].isna().any())), None)
     never_null = [name for name in (whole, task.target if not task.missing else None) if name is not None]
     expected = [f"expect.ExpectColumnValuesToNotBeNull(column={quoted(name)})" for name in never_null]
     if task.classes:
-        known = f"column={quoted(task.target)}, value_set={_listed(task.classes)}"
+        known = f"column={quoted(task.target)}, value_set={_listed([*task.classes, *task.gaps.get(task.target, [])])}"
         expected.append(f"expect.ExpectColumnValuesToBeInSet({known})")
     return {"DATASET": f"Dataset({', '.join(said)}){method}", "EXPECTATIONS": _lines(expected, 8)}
 
@@ -199,7 +210,7 @@ def _measured(task: Task, rows: pd.DataFrame, words: Mapping[str, str]) -> _Meas
     estimator, _ = _estimator(task)
     settings = {"max_iter": 1000} if task.classes else {}
     with tempfile.TemporaryDirectory() as folder:
-        for template in (SCAFFOLD, VARIANTS / task.kind):
+        for template in _templates(task):
             copy_project(template, Path(folder), words)
         preprocessor = runpy.run_path(str(Path(folder) / "features.py"))["preprocessor"]
     model = make_pipeline(preprocessor(), getattr(sklearn.linear_model, estimator)(**settings))

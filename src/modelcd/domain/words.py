@@ -61,8 +61,9 @@ def is_missing(value: Any) -> bool:
 
 
 def missing_among(values: Iterable[Any]) -> list[str]:
-    """Return those of *values* that are written where there is none, sorted."""
-    return sorted({value for value in values if is_missing(value)})
+    """Return those of *values* that are written where there is none, sorted; none beside a +, whose opposite is -."""
+    found = {value for value in values if isinstance(value, str)}
+    return [] if "+" in found else sorted(filter(is_missing, found))
 
 
 def _plain(word: str) -> str:
