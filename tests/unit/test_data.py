@@ -27,9 +27,20 @@ def test_a_compressed_csv_is_read(tmp_path: Path) -> None:
         (b"a,b,a\n1,2,3\n", "a.csv has the column 'a' 2 times"),
         (b"a,b\n1,\xe9\n", "a.csv is not text in UTF-8: byte 0xe9"),
         (b"", "a.csv is empty"),
+        (b"a;b\n1;2\n", "the columns of a.csv are separated by ';'"),
+        (b"a,b,c\n1,2,3\n1,2\n", "a.csv, line 3 has 2 values under a header of 3"),
+        (b"a,b\n1,2,3\n4,5,6\n", "a.csv, line 2 has 3 values under a header of 2"),
         (b'"' + b"x" * 200_000 + b'",b\n1,2\n', "a.csv cannot be read: field larger"),
     ],
-    ids=["a column twice", "another encoding", "empty", "no end of a quote"],
+    ids=[
+        "a column twice",
+        "another encoding",
+        "empty",
+        "semicolons",
+        "a short line",
+        "long lines",
+        "no end of a quote",
+    ],
 )
 def test_a_csv_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
@@ -38,6 +49,39 @@ def test_a_csv_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes,
         read(tmp_path, Dataset("*.csv", target="b"))
 
     assert refused.value.help
+
+
+def test_empty_cells_and_lines_are_no_short_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('a,b\n1,\n\n"x\ny",2\n')
+
+    assert read(tmp_path, Dataset("*.csv", target="b"))[0]["b"].isna().tolist() == [True, False]
+
+
+def test_a_very_long_text_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"a,b\n{'x' * 200_000},1\n")
+
+    assert len(read(tmp_path, Dataset("*.csv", target="b"))[0]["a"][0]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"a": "x,y\n1,2\n", "b": "x;y\n1;2\n"}, "the columns of b.csv are separated by ';'"),
+        ({"a": "x,y\n1,2\n", "b": "x,z\n1,2\n"}, "b.csv has no column 'y', as a.csv has"),
+        ({"a": "x,y\n1,2\n", "b": "x,y,z\n1,2,3\n"}, "b.csv has a column 'z', a.csv has not"),
+        ({"a": "x,z\n1,2\n", "b": "x,y\n1,2\n", "c": "x,y\n1,2\n"}, "a.csv has no column 'y', as b.csv has"),
+    ],
+)
+def test_of_files_that_do_not_fit_together_the_odd_one_is_named(
+    tmp_path: Path, files: dict[str, str], says: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / f"{name}.csv").write_text(content)
+
+    with pytest.raises(ProjectError) as refused:
+        read(tmp_path, Dataset("*.csv", target="y"))
+
+    assert refused.value.message == says
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,13 @@ def test_what_happens_in_doubt_is_one_of_the_known_words() -> None:
             "model = m",
             id="a misnomer",
         ),
+        pytest.param(
+            "model = Model('a', train=train, data=Dataset('d', target='y'))\n"
+            "other = Model('b', train=train, data=Dataset('d', target='y'))",
+            "has two models, model and other, and a project delivers one",
+            "give other a project of its own",
+            id="two models",
+        ),
     ],
 )
 def test_a_mistake_says_where_it_is_and_what_to_do(

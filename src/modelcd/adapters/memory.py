@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.adapters.sealing import sealed
-from modelcd.adapters.truths import settled
+from modelcd.adapters.truths import around, settled
 from modelcd.domain.card import Card
 from modelcd.domain.labels import nameless
 from modelcd.domain.records import Entry, Head, Record
@@ -331,8 +331,8 @@ class MemoryPredictions:
         with self._lock:
             ids = [label.prediction for label in labels if not nameless(label.prediction)]
             known = {id: self._labels[endpoint, id] for id in ids if (endpoint, id) in self._labels}
-            many = {f"{id}/0" for id in ids if (endpoint, f"{id}/0") in self._predictions}
-            found = settled(labels, known, many, amendment)
+            served = {id for id in around(ids) if (endpoint, id) in self._predictions}
+            found = settled(labels, known, served, amendment)
             joined = 0
             for id, value in found.new.items():
                 self._labels[endpoint, id] = value

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from modelcd.adapters.sqlite import Database
-from modelcd.adapters.truths import settled
+from modelcd.adapters.truths import around, settled
 from modelcd.domain.labels import nameless
 from modelcd.domain.versions import slug
 from modelcd.errors import PredictionsError
@@ -134,9 +134,9 @@ class SpoolPredictions:
         known = select(_LABELS).where(_LABELS.c.endpoint == endpoint, _LABELS.c.prediction.in_(select(_IDS.c.value)))
         with self._database.writing() as connection:
             rows = {row.prediction: row for row in connection.execute(known, {"ids": json.dumps(ids)})}
-            many = _served(connection, endpoint, [f"{id}/0" for id in ids])
+            served = _served(connection, endpoint, around(ids))
             told = {id: _read(row.value) for id, row in rows.items()}
-            found = settled(labels, told, many, amendment)
+            found = settled(labels, told, served, amendment)
             joined = _attach(connection, endpoint, found.new)
             if amendment is not None and found.changed:
                 firsts = {id: rows[id].first for id in found.changed}

@@ -6,7 +6,7 @@ out: one wrong row of a batch is its sender's to mend, and the rest are honest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,22 +36,38 @@ class Settled:
         )
 
 
-def first_of(label: Label) -> str:
-    """Return the id that the first row has when the prediction of *label* answered many."""
-    return f"{label.prediction}/0"
+def first_of(id: str) -> str:
+    """Return the id that the first row has when the prediction *id* answered many."""
+    return f"{id}/0"
+
+
+def around(ids: Iterable[str]) -> list[str]:
+    """Return *ids*, and those that say how many rows their answers had: of the answer as a whole, and of first rows."""
+    found: dict[str, None] = {}
+    for id in ids:
+        whole = _answer_of(id)
+        found |= dict.fromkeys((id, first_of(id)))
+        found |= dict.fromkeys((whole, first_of(whole))) if whole else {}
+    return list(found)
+
+
+def _answer_of(id: str) -> str:
+    """Return the id of the answer when *id* is that of one of its rows; empty when it is not."""
+    answer, _, row = id.rpartition("/")
+    return answer if row.isdecimal() else ""
 
 
 def settled(
-    labels: Sequence[Label], known: Mapping[str, Any], many: Collection[str], amendment: Amendment | None
+    labels: Sequence[Label], known: Mapping[str, Any], served: Collection[str], amendment: Amendment | None
 ) -> Settled:
     """Settle *labels* against the truths that are *known* (None: withdrawn).
 
-    *many* are the ids of first rows (see `first_of`) that were served.
+    *served* are those ids `around` theirs that are predictions.
     """
     found = Settled()
     for index, label in enumerate(labels):
         key, value = label.prediction, label.value
-        if wrong := _unkeepable(label, many, amendment):
+        if wrong := _unkeepable(label, served, amendment):
             found.refused.append(Refusal(index, shown(key) if not isinstance(key, str) else key, *wrong))
             continue
         told = found.new if key in found.new else found.changed
@@ -75,13 +91,19 @@ def settled(
     return found
 
 
-def _unkeepable(label: Label, many: Collection[str], amendment: Amendment | None) -> tuple[str, str] | None:
+def _unkeepable(label: Label, served: Collection[str], amendment: Amendment | None) -> tuple[str, str] | None:
     if wrong := nameless(label.prediction):
         return wrong, "send the id that came with the answer (X-Prediction-Id)"
-    if first_of(label) in many:
-        return "it answered many rows", f"label each by its number: {first_of(label)} is the first"
+    id = label.prediction
+    if first_of(id) in served:
+        return "it answered many rows", f"label each by its number: {first_of(id)} is the first"
     if label.value is None and amendment is not None:
         return None
+    if id not in served and (whole := _answer_of(id)):
+        if whole in served:
+            return "its answer had one row", f"label the answer itself: {whole}"
+        if first_of(whole) in served:
+            return "its answer had no such row", f"rows are numbered from 0: {first_of(whole)} is the first"
     wrong = impossible(label.value)
     return (f"its label {wrong}", "send true, false, a number, a text, or what the guard declares") if wrong else None
 

@@ -26,7 +26,6 @@ from modelcd.cli.project import copy_project
 from modelcd.domain.gates import Holdout, check
 from modelcd.domain.metrics import METRICS
 from modelcd.domain.policy import Gate
-from modelcd.errors import UsageError
 from modelcd.project.rows import plain_rows, spread
 
 SCAFFOLD = Path(__file__).with_name("scaffold")
@@ -83,8 +82,6 @@ def look(file: Path, target: str, kind: Kind | None, positive: str | None = None
     from modelcd.project.declare import Dataset
 
     rows, _ = read(file.resolve().parent, Dataset(glob.escape(file.name), target=target))
-    if len(rows.columns) == 1 and (mark := next((mark for mark in ";\t|" if mark in rows.columns[0]), "")):
-        raise UsageError(f"the columns of {file.name} are separated by {mark!r}", help="write it with commas")
     return rows, task_of(rows, target, kind, positive)
 
 

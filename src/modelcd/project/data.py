@@ -14,9 +14,10 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -131,8 +132,10 @@ def read(project: Path, dataset: Dataset, expected: Sequence[str] | None = None)
     frames = [_read_file(project, file.path) for file in before]
     if look(project, dataset.pattern) != before:
         raise ChildError("the data changed while it was read", help="deliver again when it has been written")
-    for file, frame in zip(before[1:], frames[1:], strict=True):
-        _fits(before[0].path, frames[0], file.path, frame)
+    shapes = [frozenset(frame.columns) for frame in frames]
+    usual = shapes.index(max(shapes, key=shapes.count))
+    for file, frame in zip(before, frames, strict=True):
+        _fits(before[usual].path, frames[usual], file.path, frame)
     rows = pd.concat(frames, ignore_index=True)
     if rows.empty:
         raise ProjectError(
@@ -148,7 +151,11 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
         if name.endswith(".parquet"):
             return pd.read_parquet(project / name)
         _refuse_twins(project, name)
-        return pd.read_csv(project / name)
+        frame = pd.read_csv(project / name)
+        _refuse_misread(project, name, frame)
+        return frame
+    except ProjectError:
+        raise
     except UnicodeDecodeError as error:
         raise ProjectError(
             f"{name} is not text in UTF-8: byte {error.object[error.start]:#x} cannot be read",
@@ -165,25 +172,52 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
         raise ProjectError(f"{name} cannot be read: {said}", help=f"is it a whole file of {kind}?") from error
 
 
+def _opened(project: Path, name: str) -> IO[str]:
+    opened = gzip.open if name.endswith(".gz") else open
+    return cast(IO[str], opened(project / name, "rt", encoding="utf-8", newline=""))
+
+
 def _refuse_twins(project: Path, name: str) -> None:
     """Raise `ProjectError` for a column that stands twice in a CSV: pandas would give the second another name."""
-    opened = gzip.open if name.endswith(".gz") else open
-    with opened(project / name, "rt", encoding="utf-8", newline="") as file:
+    with _opened(project, name) as file:
         header = next(csv.reader(file), [])
     twins = [column for column in header if header.count(column) > 1]
     if twins:
         raise ProjectError(f"{name} has the column {twins[0]!r} {header.count(twins[0])} times", help="name each once")
 
 
-def _fits(first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> None:
-    for name, lacking in ((second, [c for c in one if c not in other]), (first, [c for c in other if c not in one])):
-        if lacking:
-            raise ProjectError(f"{name} has no column {lacking[0]!r}, the other files have", help="all have one shape")
+def _refuse_misread(project: Path, name: str, frame: pd.DataFrame) -> None:
+    """Raise `ProjectError` for a CSV with another separator, or with lines of another length than its header."""
+    columns = list(frame.columns)
+    if len(columns) == 1 and (mark := next((mark for mark in ";\t|" if mark in str(columns[0])), "")):
+        raise ProjectError(f"the columns of {name} are separated by {mark!r}", help="write it with commas")
+    # Of a longer first line pandas takes the first value for the row's name, and fills up a shorter one.
+    short = len(columns) > 1 and bool(frame[columns[-1]].isna().any())
+    with suppress(csv.Error), _opened(project, name) as file:  # a cell that is too long for it was read all the same
+        lines = csv.reader(file)
+        next(lines)
+        for line in filter(None, lines):
+            if len(line) != len(columns):
+                raise ProjectError(
+                    f"{name}, line {lines.line_num} has {counted(len(line), 'value')} under a header of {len(columns)}",
+                    help="write as many commas in every line; what is missing is left empty",
+                )
+            if not short:
+                return
+
+
+def _fits(usual: str, one: pd.DataFrame, odd: str, other: pd.DataFrame) -> None:
+    lacking, more = [c for c in one if c not in other], [c for c in other if c not in one]
+    if lacking or more:
+        what = (
+            f"has no column {lacking[0]!r}, as {usual} has" if lacking else f"has a column {more[0]!r}, {usual} has not"
+        )
+        raise ProjectError(f"{odd} {what}", help="all files have the same columns")
     for column in one:
         was, now = rough_kind(one[column]), rough_kind(other[column])
         if was != now and "nothing" not in (was, now):
             raise ProjectError(
-                f"column {column!r} holds {was} in {first}, {now} in {second}",
+                f"column {column!r} holds {was} in {usual}, {now} in {odd}",
                 help="write it the same way in all files",
             )
 

@@ -36,9 +36,14 @@ def load(project: Path) -> Model:
     with reading(project):
         module = importlib.import_module("pipeline")
     model = getattr(module, "model", None)
+    others = [name for name, value in vars(module).items() if isinstance(value, Model) and value is not model]
+    if isinstance(model, Model) and others:
+        raise ProjectError(
+            f"{PIPELINE} has two models, model and {others[0]}, and a project delivers one",
+            help=f"give {others[0]} a project of its own: a folder with its own {PIPELINE}",
+        )
     if isinstance(model, Model):
         return model
-    others = [name for name, value in vars(module).items() if isinstance(value, Model)]
     if others:
         raise ProjectError(f"{PIPELINE} calls its model {others[0]!r}", help=f"name it model: model = {others[0]}")
     raise ProjectError(f"{PIPELINE} defines no model", help='end it with model = Model(name="…", …)')

@@ -168,6 +168,19 @@ class PredictionsContract:
         assert "a/0 is the first" in refused.help
         assert predictions.label(ENDPOINT, [Label("a/1", True)]).joined == 1
 
+    def test_a_truth_for_a_row_that_its_answer_did_not_have_is_refused(
+        self, predictions: Predictions, served: Served
+    ) -> None:
+        served(ENDPOINT, [prediction("a/0"), prediction("a/1"), prediction("b")])
+
+        receipt = predictions.label(ENDPOINT, [Label("a/7", True), Label("b/0", True), Label("later/7", True)])
+
+        assert [(refused.prediction, refused.why) for refused in receipt.refused] == [
+            ("a/7", "its answer had no such row"),
+            ("b/0", "its answer had one row"),
+        ]
+        assert receipt.waiting == 1
+
     # -- changing what was told ----------------------------------------------------------------------------------------
 
     def test_a_correction_is_an_entry_behind_the_old_one_which_stays(
