@@ -96,8 +96,18 @@ def test_what_was_put_there_afterwards_is_meant(world: MemoryWorld) -> None:
     assert demotion(at(world, "staging"), at(world, "production")) is None
 
 
-def test_without_a_version_before_nothing_is_opened(world: MemoryWorld) -> None:
+def test_without_a_version_before_it_follows_what_serves_in_production(world: MemoryWorld) -> None:
     staging, production = at(world, "staging"), at(world, "production")
     alone = replace(staging, releases=staging.releases[-1:])
 
-    assert demotion(alone, production) is None
+    back = demotion(alone, production)
+
+    assert back is not None
+    assert (back.version, back.takes_out) == (production.champion, 2) == (1, 2)
+
+
+def test_where_nothing_serves_anywhere_else_it_stays(world: MemoryWorld) -> None:
+    staging, production = at(world, "staging"), at(world, "production")
+    alone = replace(staging, releases=staging.releases[-1:])
+
+    assert demotion(alone, replace(production, champion=None)) is None

@@ -25,7 +25,9 @@ class Demotion:
 def demotion(endpoint: Endpoint, later: Endpoint) -> Demotion | None:
     """Return how *endpoint* has to follow *later*, which took its champion back; None while there is nothing to do.
 
-    It is opened once: if it ends otherwise, that was a person's wish or did not work.
+    It leads to the newest version that served there and that nobody took back; without one, to what serves in *later*.
+    It is opened once: if it ends otherwise, that was a person's wish or did not work.  A first version that did not
+    come up in *later* stays, since nothing could take its place.
     """
     champion = endpoint.champion
     if champion is None or endpoint.open or endpoint.held or later.open or later.champion == champion:
@@ -35,7 +37,7 @@ def demotion(endpoint: Endpoint, later: Endpoint) -> Demotion | None:
         return None
     name = f"{cause.id}-{endpoint.environment}"
     fit = (v for v in reversed(endpoint.champions) if not (endpoint.rejected(v) or later.rejected(v)))
-    before = next(fit, None)
+    before = next(fit, later.champion)
     if before is None or any(release.id == name for release in endpoint.releases):
         return None
     how = "taken out" if cause.takes_out == champion else str(cause.ending)
