@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -61,6 +62,14 @@ def one_paragraph(ended: subprocess.CompletedProcess[str]) -> str:
     return ended.stderr[ended.stderr.index("error: ") :]
 
 
+def with_lines(message: str, file: Path) -> str:
+    """Put the number of the first line of *file* that has `text` in the place of each `{text}`."""
+    lines = file.read_text().splitlines()
+    return re.sub(
+        r"\{(.+?)\}", lambda found: str(next(n for n, line in enumerate(lines, 1) if found[1] in line)), message
+    )
+
+
 # -- pipeline.py, found before anything is started ---------------------------------------------------------------------
 
 
@@ -77,28 +86,44 @@ def scaffold(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (
             replace("pipeline.py", "model = Model(", "model = Model(("),
-            "line 30: '(' was never closed",
+            "line {model =}: '(' was never closed",
             "model = Model((",
         ),
-        (replace("pipeline.py", "train=train", "train=trian"), "line 32: nothing is named 'trian'", "mean 'train'?"),
-        (replace("pipeline.py", "rollout=", "rolout="), "line 30: Model takes no 'rolout'", "mean 'rollout'?"),
+        (
+            replace("pipeline.py", "train=train", "train=trian"),
+            "line {train=}: nothing is named 'trian'",
+            "mean 'train'?",
+        ),
+        (replace("pipeline.py", "rollout=", "rolout="), "line {model =}: Model takes no 'rolout'", "mean 'rollout'?"),
         (replace("pipeline.py", "Canary, Dataset", "Canry, Dataset"), "modelcd has no 'Canry'", "mean 'Canary'?"),
-        (replace("pipeline.py", "roc_auc", "roc_auk"), "line 30: no metric is named 'roc_auk'", "mean 'roc_auc'?"),
+        (
+            replace("pipeline.py", "roc_auc", "roc_auk"),
+            "line {model =}: no metric is named 'roc_auk'",
+            "mean 'roc_auc'?",
+        ),
         (
             replace("pipeline.py", LADDER, "shares=(5, 50, 25)"),
-            "line 39: rollout shares must rise and stay below 100, got (5, 50, 25)",
+            "line {rollout=}: rollout shares must rise and stay below 100, got (5, 50, 25)",
             "help: shares=(5, 25, 50); 100 is added by itself",
         ),
         (
             replace("pipeline.py", LADDER, "shares=(5, 50, 120)"),
-            "line 39: rollout shares must rise and stay below 100, got (5, 50, 120)",
+            "line {rollout=}: rollout shares must rise and stay below 100, got (5, 50, 120)",
             "help: shares=(5, 50); 100 is added by itself",
         ),
-        (replace("pipeline.py", LADDER, 'shares="5"'), "line 39: rollout shares are per cents", "shares=(5, 25, 50)"),
-        (budgets('train="1h"'), "line 38: Budgets(train=…): a number is needed, got '1h'", "without quotes"),
-        (replace("pipeline.py", "model = M", "exit(3)\nmodel = M"), "line 30: called exit(3)", "only describes"),
+        (
+            replace("pipeline.py", LADDER, 'shares="5"'),
+            "line {rollout=}: rollout shares are per cents",
+            "shares=(5, 25, 50)",
+        ),
+        (budgets('train="1h"'), "line {budgets=}: Budgets(train=…): a number is needed, got '1h'", "without quotes"),
+        (replace("pipeline.py", "model = M", "exit(3)\nmodel = M"), "line {exit(3)}: called exit(3)", "only describes"),
         (replace("pipeline.py", '"acceptance/"', '"aceptance/"'), "no acceptance tests in aceptance/", "acceptance/"),
-        (lambda project: (project / "features.py").unlink(), "line 3: no module is named 'features'", "features.py"),
+        (
+            lambda project: (project / "features.py").unlink(),
+            "line {from features}: no module is named 'features'",
+            "features.py",
+        ),
     ],
 )
 def test_a_mistake_in_pipeline_is_answered_with_its_line_before_anything_is_started(
@@ -112,7 +137,7 @@ def test_a_mistake_in_pipeline_is_answered_with_its_line_before_anything_is_star
 
     assert ended.returncode == 2
     told = one_paragraph(ended)
-    assert message in told
+    assert with_lines(message, project / "pipeline.py") in told
     assert help in told
     assert not (fresh.workspace / "services").exists()
 
