@@ -72,6 +72,7 @@ def embedded(folder: Path) -> tuple[str, ...]:
     random = np.random.default_rng(4)
     vectors = random.normal(size=(600, 8)).astype("float32")
     rows = pd.DataFrame({"emb": list(vectors), "größe": random.normal(size=600), "ort": random.choice(["a", "b"], 600)})
+    rows["tags"] = [["x"] * (k % 3) for k in range(600)]
     rows.assign(gut=vectors[:, 0] > 0).to_parquet(folder / "embedded.parquet")
     return ("--data", "embedded.parquet", "--target", "gut")
 
@@ -85,6 +86,15 @@ def dashed(folder: Path) -> tuple[str, ...]:
     rows.loc[5::20, "paid"] = "-"
     rows.to_csv(folder / "dashed.csv", index=False)
     return ("--data", "dashed.csv", "--target", "paid")
+
+
+def mostly_one(folder: Path) -> tuple[str, ...]:
+    """Write three classes, one of which has nearly nine of ten rows."""
+    random = np.random.default_rng(9)
+    found = random.choice(["usual", "late", "lost"], 900, p=[0.89, 0.06, 0.05])
+    size = random.normal(size=900) * 0.2 + pd.Series(found).map({"usual": 0, "late": 3, "lost": -3})
+    pd.DataFrame({"größe": size, "state": found}).to_csv(folder / "rows.csv", index=False)
+    return ("--data", "rows.csv", "--target", "state")
 
 
 def kind(name: str) -> Callable[[Path], tuple[str, ...]]:
@@ -121,6 +131,7 @@ def through(project: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> lis
         pytest.param(iris, ["accuracy", "accuracy"], id="sorted by its classes"),
         pytest.param(embedded, ["roc_auc", "roc_auc"], id="lists of numbers"),
         pytest.param(dashed, ["roc_auc", "roc_auc"], id="a dash for what is missing"),
+        pytest.param(mostly_one, ["balanced_accuracy", "balanced_accuracy"], id="most rows of one class"),
         pytest.param(digits, ["accuracy", "accuracy"], id="whole numbers as classes, some missing"),
     ],
 )
@@ -147,6 +158,38 @@ def test_what_was_decided_about_ones_own_data_is_said(tmp_path: Path) -> None:
         "left out: leer (empty)",
     ):
         assert said in made.stdout
+
+
+def test_a_model_that_is_no_better_than_a_constant_is_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    size = random.normal(size=300)
+    rows = pd.DataFrame({"größe": size, "preis": size + random.standard_cauchy(300) ** 3})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+
+    made = init(tmp_path, "--data", "rows.csv", "--target", "preis")
+
+    assert "the model is no better than the same answer always: r2 is -" in made.stdout
+    assert "are there outliers in 'preis'" in made.stdout
+
+
+def test_copies_of_rows_are_told_and_no_fault(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    size = random.normal(size=300)
+    rows = pd.DataFrame({"größe": size, "paid": size + random.normal(size=300) > 0})
+    pd.concat([rows, rows.head(60)]).to_csv(tmp_path / "rows.csv", index=False)
+
+    made = init(tmp_path, "--data", "rows.csv", "--target", "paid")
+    looked = subprocess.run(
+        [sys.executable, "-m", "modelcd.cli", "check", "made"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    said = "60 of 101 holdout rows stand in training as well"
+    assert said in made.stdout
+    assert f"!   {said}" in looked.stdout and looked.returncode == 0
 
 
 def test_at_a_terminal_the_kind_is_asked_for(tmp_path: Path) -> None:

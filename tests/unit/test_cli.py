@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,10 @@ def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_begins_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(name, "--help") == 0
-    assert capsys.readouterr().out.startswith(f"  modelcd {name}")
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"  modelcd {name}")
+    told = shown.partition("Usage:")[2].partition("Options:")[0]
+    assert not re.search(r"\S {3,}", told), "runs of blanks"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -85,6 +89,7 @@ def test_help_and_status_import_nothing_heavy(workspace: Path, what: str) -> Non
         (["promote", "model", "three"], "'three' is not a valid integer", "modelcd promote --help"),
         (["deliver"], "there is no pipeline.py in ", "modelcd init NAME"),
         (["deliver", "nowhere"], "no project folder is named 'nowhere'", "modelcd init"),
+        (["init", "m" * 70], "a model's name has at most 63 characters, and mmmmmmmmmmmmmmmmmmmm… has 70", "churn"),
         (["init", "Not A Name"], "a model's name is [team/]name in lower case", "modelcd init churn"),
         (["status", "flights"], "no model is named 'flights'", "there is no model yet"),
         (["history", "flights"], "no model is named 'flights'", "there is no model yet"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from modelcd import Dataset, Gate, Model
 from modelcd.errors import ProjectError
-from modelcd.project.data import Split, gates_fit, prepared, read
+from modelcd.project.data import Split, copied, gates_fit, prepared, read
 
 
 def test_a_compressed_csv_is_read(tmp_path: Path) -> None:
@@ -55,6 +56,30 @@ def test_empty_cells_and_lines_are_no_short_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('a,b\n1,\n\n"x\ny",2\n')
 
     assert read(tmp_path, Dataset("*.csv", target="b"))[0]["b"].isna().tolist() == [True, False]
+
+
+def test_a_file_with_a_dash_among_its_numbers_fits_others_where_prepare_can_mend_it(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("x,y\n1.5,2\n-,2\n")
+    (tmp_path / "2.csv").write_text("x,y\n1.5,2\n2.5,2\n")
+
+    rows, _ = read(tmp_path, Dataset("*.csv", target="y", prepare=lambda rows: rows))
+
+    assert rows["x"].tolist() == ["1.5", "-", 1.5, 2.5]
+    with pytest.raises(ProjectError, match=r"column 'x' holds text in 1\.csv, numbers in 2\.csv"):
+        read(tmp_path, Dataset("*.csv", target="y"))
+    (tmp_path / "1.csv").write_text("x,y\n1.5,2\nfoo,2\n")
+    with pytest.raises(ProjectError, match=r"column 'x' holds text in 1\.csv, numbers in 2\.csv"):
+        read(tmp_path, Dataset("*.csv", target="y", prepare=lambda rows: rows))
+
+
+def test_holdout_rows_that_stand_in_training_are_counted() -> None:
+    train = pd.DataFrame({"id": range(90), "x": [k / 7 for k in range(90)], "v": [np.ones(2)] * 90, "y": [0, 1] * 45})
+    holdout = pd.concat([train.iloc[:9], train.iloc[:21].assign(x=-1.0)]).assign(id=range(100, 130))
+    dataset = Dataset("*.csv", target="y", key="id")
+
+    assert copied(dataset, train, holdout) == "9 of 30 holdout rows stand in training as well, and flatter the gates"
+    assert copied(dataset, train, holdout.iloc[9:]) == ""
+    assert copied(dataset, train.assign(x=1), holdout.assign(x=1)) == "", "alike by chance"
 
 
 def test_a_very_long_text_is_read(tmp_path: Path) -> None:

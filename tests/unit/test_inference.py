@@ -271,6 +271,22 @@ def test_a_positive_class_that_is_none_of_two_is_refused(target: Any, says: str)
     assert says in refused.value.message
 
 
+def test_where_most_rows_are_of_one_class_each_class_counts_the_same() -> None:
+    task = task_of(table([*"aaaaaaaabc"] * (ROWS // 10)), "y")
+
+    assert task.uneven and not task_of(table([*"aabc"] * (ROWS // 4)), "y").uneven
+    assert any("balanced_accuracy" in note for note in notes(task, ROWS))
+
+
+def test_copies_of_rows_are_told() -> None:
+    rows = table(of("a", "b"))
+
+    told = notes(task_of(pd.concat([rows, rows.head(100)]), "y"), 500)
+
+    assert any("stand in training as well" in note and "rows.drop_duplicates" in note for note in told)
+    assert not task_of(rows, "y").copied
+
+
 def test_a_rare_class_gets_a_larger_holdout() -> None:
     assert task_of(table([k % 8 == 0 for k in range(ROWS)]), "y").holdout == 0.48
     assert task_of(table(of(True, False)), "y").holdout == 0.25

@@ -96,7 +96,7 @@ class Taught(click.Command):
             if paragraph.strip():
                 formatter.write_paragraph()
                 with formatter.indentation():
-                    formatter.write_text(paragraph.strip())
+                    formatter.write_text("\n".join(line.strip() for line in paragraph.strip().splitlines()))
         self.format_options(ctx, formatter)
         self.format_epilog(ctx, formatter)
 

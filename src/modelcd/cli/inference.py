@@ -23,7 +23,8 @@ from modelcd.domain.gates import FEWEST, FEWEST_OF_A_CLASS
 from modelcd.domain.telling import counted
 from modelcd.domain.words import affirmative, missing_among
 from modelcd.errors import ProjectError, UnknownName, UsageError
-from modelcd.project.data import rough_kind, times_of
+from modelcd.project.data import copied, is_numbers, rough_kind, times_of
+from modelcd.project.declare import Dataset
 from modelcd.project.rows import with_vectors
 
 
@@ -44,8 +45,13 @@ MOST_CLASSES = 50
 WHOLE_CLASSES = 20
 """Up to so many different whole numbers are classes, if each is there ten times on average."""
 
+MOST_OF_A_CLASS = 0.75
+"""The share of one of several classes from which on each class counts the same, however many rows it has."""
+
 MOST_WORDS = 100
 """A column with more different words than this is left out: most of them were seen once."""
+
+NO_VECTOR = "lists, but not of finite numbers and of one length"
 
 PROSE = 4.0
 """Words in a text on average, from which on a column is prose."""
@@ -64,6 +70,7 @@ class Task:
     was chosen for being the rarer one.  `left_out` says of columns why they are no inputs.  `shuffled`: the rows are
     sorted, so that the last are unlike the others.  `gaps` has, by column, the words that stand for a missing value;
     `numbers` are those of these columns that hold numbers beside them.  `vectors` are the inputs that hold lists.
+    `uneven`: most rows are of one of several classes.  `copied` says how many held-out rows stand in training as well.
     """
 
     kind: Kind
@@ -82,11 +89,18 @@ class Task:
     key: str | None = None
     shuffled: bool = False
     holdout: float = 0.25
+    uneven: bool = False
+    copied: str = ""
 
     @property
     def required(self) -> list[str]:
         """The columns without which a row is dropped: the target, and a text."""
         return [self.target, *(self.inputs if self.kind is Kind.TEXT else [])]
+
+    @property
+    def refused(self) -> list[str]:
+        """The columns with which no row is prepared, even if no model learns from them."""
+        return [name for name, why in self.left_out.items() if why == NO_VECTOR]
 
     @property
     def binary(self) -> bool:
@@ -102,7 +116,7 @@ class Task:
 
     def prepared(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return *rows* as the generated `prepare` makes them, in order of time."""
-        rows = with_vectors(self.filled(rows)).dropna(subset=self.required)
+        rows = with_vectors(self.filled(rows.drop(columns=self.refused))).dropna(subset=self.required)
         if self.shuffled:
             rows = rows.sample(frac=1.0, random_state=7)
         if self.time is not None:
@@ -110,6 +124,12 @@ class Task:
         if self.positive is not None:
             return rows.assign(**{self.target: rows[self.target] == self.positive})
         return rows.assign(**{self.target: rows[self.target].astype(int)}) if self.whole else rows
+
+    def split(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the prepared *rows*, without key and time: those to learn from, and those that are held out."""
+        prepared = self.prepared(rows)[[*self.inputs, self.target]]
+        cut = round(len(prepared) * (1 - self.holdout))
+        return prepared.iloc[:cut], prepared.iloc[cut:]
 
 
 def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None, positive: str | None = None) -> Task:
@@ -136,6 +156,9 @@ def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None, positive
     task.missing = len(rows) - len(values)
     task.shuffled = task.time is None and _sorted_by_target(task, values)
     task.holdout = _holdout(task, values)
+    task.uneven = len(task.classes) > 2 and bool(values.value_counts(normalize=True).max() > MOST_OF_A_CLASS)
+    known, held_out = task.split(rows)
+    task.copied = copied(Dataset("*", target=target), known, held_out)
     return task
 
 
@@ -148,18 +171,10 @@ def _gaps(rows: pd.DataFrame, target: str) -> tuple[dict[str, list[str]], list[s
             continue
         words = missing_among(present.unique())
         rest = present[~present.isin(words)]
-        if words and (_number(rest) or (name == target and rest.nunique() > 1)):
+        if words and (is_numbers(rest) or (name == target and rest.nunique() > 1)):
             gaps[name] = words
-            numbers += [name] * _number(rest)
+            numbers += [name] * is_numbers(rest)
     return gaps, numbers
-
-
-def _number(values: pd.Series) -> bool:
-    """Say whether texts are finite numbers."""
-    try:
-        return len(values) > 0 and bool(np.isfinite(values.astype(float)).all())
-    except (ValueError, TypeError):
-        return False
 
 
 # -- the target --------------------------------------------------------------------------------------------------------
@@ -348,7 +363,7 @@ def _no_vector(values: pd.Series) -> str:
     try:
         with_vectors(values.to_frame())
     except ProjectError:
-        return "lists, but not of finite numbers and of one length"
+        return NO_VECTOR
     return ""
 
 
@@ -409,6 +424,10 @@ def notes(task: Task, rows: int) -> list[str]:
         told.append(f"the rows come sorted by {task.target!r}; prepare shuffles them")
     if task.key is not None:
         told.append(f"{task.key!r} names the rows, and is no input")
+    if task.copied:
+        told.append(f"{task.copied}: drop the copies in prepare, rows.drop_duplicates(…)")
+    if task.uneven:
+        told.append("most rows are of one class, so the gates take balanced_accuracy: all classes count the same")
     if task.left_out:
         told.append(f"left out: {_reasons(task.left_out)}")
     return told

@@ -40,11 +40,11 @@ def init(
     class from a text.  With --data the kind is found in the rows, and what cannot be learned from them is said before
     anything is written.
     """
-    from modelcd.domain.versions import slug, valid_model_name
+    from modelcd.domain.versions import misnamed, slug, valid_model_name
 
     if not valid_model_name(name):
         raise UsageError(
-            f"a model's name is [team/]name in lower case letters, digits and dashes, got {name!r}",
+            misnamed(name),
             help="modelcd init churn",
         )
     folder = into or Path(slug(name))
@@ -98,11 +98,12 @@ def _make(name: str, folder: Path, kind: str | None, data: Path | None, target: 
     file = folder / "data" / data.name
     file.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(data, file)
-    write_project(name, folder, file, rows, task)
+    found = write_project(name, folder, file, rows, task)
     return [
         f"{task.kind}: {target!r} from {', '.join(map(repr, task.inputs[:8]))}"
         + (f" and {len(task.inputs) - 8} more" if len(task.inputs) > 8 else ""),
         *notes(task, len(rows)),
+        *found,
     ]
 
 
@@ -116,11 +117,14 @@ def check(project: Path) -> None:
     """
     found = [*_machine(), *_project(project)]
     for good, what, way_out in found:
-        click.echo(f"{'ok ' if good else '✗  '} {what}" + ("" if good else f"\n      {way_out}"))
-    sys.exit(0 if all(good for good, _, _ in found) else 1)
+        click.echo(f"{_MARKS[good]} {what}" + ("" if good else f"\n      {way_out}"))
+    sys.exit(1 if any(good is False for good, _, _ in found) else 0)
 
 
-Line = tuple[bool, str, str]
+Line = tuple[bool | None, str, str]
+"""Whether something is all right (None: somebody should look), what it is, and what to do if it is not."""
+
+_MARKS: Mapping[bool | None, str] = {True: "ok ", None: "!  ", False: "✗  "}
 
 
 def _machine() -> Iterator[Line]:
@@ -163,7 +167,10 @@ def _project(folder: Path) -> Iterator[Line]:
             yield False, f"pipeline.py names variables that are not set here: {', '.join(lacking)}", "export them"
         files = project.call("data", {}, budget=600.0).value["files"]
         yield bool(files), counted(len(files), "data file"), f"put data where {spec['data']['pattern']} finds them"
-        for finding in project.call("try_guards", {}, budget=600.0).value["findings"]:
+        tried = project.call("try_guards", {}, budget=600.0).value
+        if tried["copied"]:
+            yield None, tried["copied"], "drop the copies in prepare: rows.drop_duplicates(…)"
+        for finding in tried["findings"]:
             what, _, way_out = finding["reason"].partition("; ")
             yield finding["verdict"] == "pass", what, way_out
     except ModelcdError as error:

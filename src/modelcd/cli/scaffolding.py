@@ -58,11 +58,14 @@ def write_sample(kind: Kind, folder: Path) -> tuple[Path, str]:
     return folder / "data" / file, target
 
 
-def write_project(name: str, folder: Path, file: Path, rows: pd.DataFrame, task: Task) -> None:
-    """Write the project *name* around its data, *file* in `data/`: code, tests, gates and guards that fit *task*."""
+def write_project(name: str, folder: Path, file: Path, rows: pd.DataFrame, task: Task) -> list[str]:
+    """Write the project *name* around its data, *file* in `data/`: code, tests, gates and guards that fit *task*.
+
+    Returns what is worth knowing of what was measured.
+    """
     given = not (folder / "get_data.py").exists()
     words = {"MODEL_NAME": name, **_columns(task), **_prepare(task), **_dataset(task, rows, file)}
-    words |= _policy(task, _measured(task, rows, words))
+    words |= _policy(task, measured := _measured(task, rows, words))
     for template in _templates(task):
         copy_project(template, folder, words)
     (folder / "gitignore").rename(folder / ".gitignore")
@@ -72,6 +75,7 @@ def write_project(name: str, folder: Path, file: Path, rows: pd.DataFrame, task:
         readme.write_text(readme.read_text(encoding="utf-8").replace(GET_DATA, ""), encoding="utf-8")
     (row,) = plain_rows(task.prepared(rows)[task.inputs].head(1))
     (folder / "row.json").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [measured.futile] if measured.futile else []
 
 
 def look(file: Path, target: str, kind: Kind | None, positive: str | None = None) -> tuple[pd.DataFrame, Task]:
@@ -98,7 +102,8 @@ def _estimator(task: Task) -> tuple[str, str]:
 
 
 def _columns(task: Task) -> dict[str, str]:
-    dropped = [name for name in (task.target, task.time, task.key, *task.left_out) if name is not None]
+    dropped = [name for name in (task.target, task.time, task.key, *task.left_out)]
+    dropped = [name for name in dropped if name is not None and name not in task.refused]
     listed = "[" + ", ".join(json.dumps(name, ensure_ascii=False) for name in dropped) + "]"
     inputs = f"rows[[{quoted(task.inputs[0])}]]" if task.kind is Kind.TEXT else f"rows.drop(columns={listed})"
     estimator, settings = _estimator(task)
@@ -114,7 +119,7 @@ def _columns(task: Task) -> dict[str, str]:
 
 def _prepare(task: Task) -> dict[str, str]:
     target = quoted(task.target)
-    lines = []
+    lines = [f"rows = rows.drop(columns={_listed(task.refused)})"] if task.refused else []
     for name in (name for name in task.gaps if name in (task.target, *task.inputs)):
         column = f"rows[{quoted(name)}]"
         filled = f"{column}.mask({column}.isin({_listed(task.gaps[name])}))"
@@ -181,18 +186,23 @@ def _policy(task: Task, measured: _Measured) -> dict[str, str]:
 
 
 def _metric(task: Task) -> str:
-    return "r2" if not task.classes else "roc_auc" if task.binary else "accuracy"
+    several = "balanced_accuracy" if task.uneven else "accuracy"
+    return "r2" if not task.classes else "roc_auc" if task.binary else several
 
 
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
 class _Measured(NamedTuple):
-    """A limit that versions like this one keep (None where chance does as well), and errors of a regression."""
+    """A limit that versions like this one keep (None where chance does as well), and errors of a regression.
+
+    `futile` says that the model is no better than one that always answers the same; else it is empty.
+    """
 
     limit: float | None
     error: float
     near: float
+    futile: str
 
 
 def _measured(task: Task, rows: pd.DataFrame, words: Mapping[str, str]) -> _Measured:
@@ -201,9 +211,8 @@ def _measured(task: Task, rows: pd.DataFrame, words: Mapping[str, str]) -> _Meas
     from sklearn.model_selection import KFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
 
-    prepared = task.prepared(rows)
-    cut = round(len(prepared) * (1 - task.holdout))
-    known = spread(prepared.iloc[:cut], MEASURED)
+    learned, held_out = task.split(rows)
+    known = spread(learned, MEASURED)
     estimator, _ = _estimator(task)
     settings = {"max_iter": 1000} if task.classes else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -218,7 +227,27 @@ def _measured(task: Task, rows: pd.DataFrame, words: Mapping[str, str]) -> _Meas
         scores = cross_val_predict(model, known[task.inputs], truth, cv=KFold(5), method=method)
     scores = scores[:, 1] if task.binary else scores
     off = np.abs(truth.astype(float) - scores) if not task.classes else np.zeros(1)
-    return _Measured(_limit(task, truth, scores, len(prepared) - cut), float(off.mean()), float(np.median(off)))
+    limit = _limit(task, truth, scores, len(held_out))
+    return _Measured(limit, float(off.mean()), float(np.median(off)), _futile(task, truth, scores))
+
+
+def _futile(task: Task, truth: Any, scores: Any) -> str:
+    """Say that *scores* are no better than one answer for all, and what to look at; empty when they are."""
+    name = _metric(task)
+    value, chance = METRICS[name].function(truth, np.asarray(scores)), _chance(name, truth)
+    if value > chance:
+        return ""
+    extremes = f"are there outliers in {task.target!r}, or do" if not task.classes else "do"
+    return (
+        f"the model is no better than the same answer always: {name} is {value:.3g} in cross-validation, and"
+        f" {chance:.3g} without a model; {extremes} other columns say more?"
+    )
+
+
+def _chance(name: str, truth: Any) -> float:
+    """Return the value of the metric *name* for the best answer that is always the same."""
+    shares = np.unique(truth, return_counts=True)[1] / len(truth)
+    return {"r2": 0.0, "roc_auc": 0.5, "balanced_accuracy": 1 / len(shares)}.get(name, float(shares.max()))
 
 
 def _limit(task: Task, truth: Any, scores: Any, held_out: int) -> float | None:
@@ -233,8 +262,7 @@ def _limit(task: Task, truth: Any, scores: Any, held_out: int) -> float | None:
     # The value itself is known up to its own bound, and the holdout shows it up to that of an unlucky draw.
     unlucky = float(np.quantile(lows[1:], UNLUCKY))
     limit = math.floor(20 * (lows[0] - (found[0]["value"] - unlucky))) / 20
-    chance = {"r2": 0.0, "roc_auc": 0.5}.get(name, max(np.unique(truth, return_counts=True)[1]) / len(truth))
-    return limit if limit > chance else None
+    return limit if limit > _chance(name, truth) else None
 
 
 def _rounded(value: float, digits: int) -> str:

@@ -7,12 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _PART = r"(?!.*--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+LONGEST = 63
+"""Characters of a name, and of a team's, at most."""
+
 _MODEL = re.compile(rf"(?:{_PART}/)?{_PART}")
 
 
 def valid_model_name(name: str) -> bool:
     """Say whether *name* is `[team/]name` in lower case letters, digits and single inner dashes."""
     return _MODEL.fullmatch(name) is not None
+
+
+def misnamed(name: object) -> str:
+    """Say what a model's name is, where *name* is none."""
+    long = next((part for part in str(name).split("/") if len(part) > LONGEST), "")
+    if long:
+        return f"a model's name has at most {LONGEST} characters, and {long[:20]}… has {len(long)}"
+    return f"a model's name is [team/]name in lower case letters, digits and dashes, got {name!r}"
 
 
 def slug(model: str) -> str:

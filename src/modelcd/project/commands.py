@@ -240,7 +240,8 @@ def try_guards(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - 
     findings = [
         min(found, key=lambda finding: list(Verdict).index(finding.verdict)) for found in zip(*tried, strict=True)
     ]
-    return {"findings": [to_plain(finding) for finding in findings]}
+    copied = dataset.copied(model.data, split.train, split.holdout)
+    return {"findings": [to_plain(finding) for finding in findings], "copied": copied}
 
 
 def _facts(folder: str | Path) -> Plain:

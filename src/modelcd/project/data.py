@@ -25,10 +25,14 @@ import pandas as pd
 from modelcd.domain.metrics import known, misfit
 from modelcd.domain.telling import counted
 from modelcd.domain.vectors import several_targets
+from modelcd.domain.words import missing_among
 from modelcd.errors import ChildError, ProjectError
 from modelcd.project.declare import Dataset, Model, nearest
 from modelcd.project.loading import calling
 from modelcd.project.rows import with_vectors
+
+FEW_COPIES = 0.01
+"""The part of the holdout that may stand in training as well before it is said."""
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
@@ -135,7 +139,7 @@ def read(project: Path, dataset: Dataset, expected: Sequence[str] | None = None)
     shapes = [frozenset(frame.columns) for frame in frames]
     usual = shapes.index(max(shapes, key=shapes.count))
     for file, frame in zip(before, frames, strict=True):
-        _fits(before[usual].path, frames[usual], file.path, frame)
+        _fits(before[usual].path, frames[usual], file.path, frame, prepared=dataset.prepare is not None)
     rows = pd.concat(frames, ignore_index=True)
     if rows.empty:
         raise ProjectError(
@@ -206,7 +210,8 @@ def _refuse_misread(project: Path, name: str, frame: pd.DataFrame) -> None:
                 return
 
 
-def _fits(usual: str, one: pd.DataFrame, odd: str, other: pd.DataFrame) -> None:
+def _fits(usual: str, one: pd.DataFrame, odd: str, other: pd.DataFrame, *, prepared: bool) -> None:
+    """Raise `ProjectError` unless the frames have one shape; `prepare` may mend words for gaps among numbers."""
     lacking, more = [c for c in one if c not in other], [c for c in other if c not in one]
     if lacking or more:
         what = (
@@ -215,11 +220,22 @@ def _fits(usual: str, one: pd.DataFrame, odd: str, other: pd.DataFrame) -> None:
         raise ProjectError(f"{odd} {what}", help="all files have the same columns")
     for column in one:
         was, now = rough_kind(one[column]), rough_kind(other[column])
-        if was != now and "nothing" not in (was, now):
+        gaps = prepared and {was, now} == {"numbers", "text"} and is_numbers(one[column]) and is_numbers(other[column])
+        if was != now and "nothing" not in (was, now) and not gaps:
             raise ProjectError(
                 f"column {column!r} holds {was} in {usual}, {now} in {odd}",
                 help="write it the same way in all files",
             )
+
+
+def is_numbers(values: pd.Series) -> bool:
+    """Say whether *values* are finite numbers, beside words that stand where there is none."""
+    present = values.dropna()
+    try:
+        rest = present[~present.isin(missing_among(present.unique()))]
+        return len(rest) > 0 and bool(np.isfinite(rest.astype(float)).all())
+    except (ValueError, TypeError):
+        return False
 
 
 def rough_kind(values: pd.Series) -> str:
@@ -356,6 +372,22 @@ def _split(dataset: Dataset, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
             help="keep less, or bring more data",
         )
     return rows[~newer].reset_index(drop=True), rows[newer].reset_index(drop=True)
+
+
+def copied(dataset: Dataset, train: pd.DataFrame, holdout: pd.DataFrame) -> str:
+    """Say how many rows of *holdout* are copies of rows of *train*, whatever their key and time; empty for few.
+
+    Where no column has many values, rows are alike by chance, and nothing is said.
+    """
+    both = pd.concat([train, holdout], ignore_index=True).drop(columns=[n for n in (dataset.key, dataset.time) if n])
+    both = both.assign(**{name: both[name].map(repr) for name in both if both[name].dtype == object})
+    if not any(both[name].nunique() > len(both) / 3 for name in both):
+        return ""
+    rows = pd.util.hash_pandas_object(both, index=False)
+    count = int(rows.iloc[len(train) :].isin(rows.iloc[: len(train)]).sum())
+    if count <= FEW_COPIES * len(holdout):
+        return ""
+    return f"{count:,} of {counted(len(holdout), 'holdout row')} stand in training as well, and flatter the gates"
 
 
 def _needs_variety(target: str, name: str, rows: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from modelcd.domain.policy import Acceptance, Bound, Budgets, Canary, Gate, Guard, GuardKind
 from modelcd.domain.schedule import Retrain
-from modelcd.domain.versions import valid_model_name
+from modelcd.domain.versions import LONGEST, misnamed, valid_model_name
 from modelcd.errors import ProjectError
 
 if TYPE_CHECKING:
@@ -429,9 +429,9 @@ class Model:
 
     def _check_name(self) -> None:
         if not isinstance(self.name, str) or not valid_model_name(self.name):
-            good = re.sub(r"[^a-z0-9/]+", "-", str(self.name).lower()).strip("-/") or "flight-delay"
+            good = re.sub(r"[^a-z0-9/]+", "-", str(self.name).lower())[:LONGEST].strip("-/") or "flight-delay"
             raise ProjectError(
-                f"a model's name is [team/]name in lower case letters, digits and dashes, got {self.name!r}",
+                misnamed(self.name),
                 help=f'name="{good}"',
             )
 
