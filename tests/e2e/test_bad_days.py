@@ -309,8 +309,10 @@ def test_the_reconciler_finishes_what_a_killed_driver_began_and_others_are_refus
     driver = day.canary()
     driver.send(signal.SIGKILL)
     release = day.newest()["release"]
+    day.modelcd.control.hold(MODEL)  # or it might have ended before the second one asks
 
     second = day.modelcd("promote", MODEL, str(champion))
+    day.modelcd.control.release(MODEL)
 
     assert (second.returncode, driver.ended()[0]) == (1, -signal.SIGKILL)
     assert release in second.stderr

@@ -175,7 +175,7 @@ def test_the_generated_project_goes_to_production(delivered: Delivered) -> None:
         (
             training('raise RuntimeError("out of luck")'),
             3,
-            "train raised RuntimeError: out of luck (pipeline.py, line 12)",
+            "train raised RuntimeError: out of luck (pipeline.py, line {raise RuntimeError})",
         ),
         (training("return rows"), 2, "train returned a DataFrame without predict_proba or predict"),
         (both(training("while True: pass"), budgets("train=3")), 3, "train did not end within 3 s (budget)"),
@@ -189,6 +189,7 @@ def test_what_cannot_be_delivered_is_told_and_the_champion_serves_on(
     champion = delivered.modelcd.champion()
 
     project = delivered.copy(tmp_path / "project", both(plain, change))
+    message = with_lines(message, project / "pipeline.py")
 
     ended = delivered.modelcd("deliver", "--json", cwd=project)
 

@@ -78,6 +78,7 @@ def cmdline(process: psutil.Process) -> list[str]:
 def test_a_spare_server_becomes_the_instance_that_is_started(runtime: ProcessRuntime, unit: Unit) -> None:
     with spares():
         foresee(["wave"])
+        assert eventually(lambda: len(mine()), 1)  # a program that was only just begun has no name for a moment
         (waiting,) = mine()
         instance = runtime.start(unit)
 
@@ -153,6 +154,7 @@ def test_a_module_that_the_model_brings_is_the_one_it_gets(runtime: ProcessRunti
 def test_a_spare_server_that_died_is_replaced_by_a_plain_one(runtime: ProcessRuntime, unit: Unit) -> None:
     with spares():
         foresee([])
+        assert eventually(lambda: len(mine()), 1)  # a program that was only just begun has no name for a moment
         (waiting,) = mine()
         os.kill(waiting, signal.SIGKILL)
         psutil.wait_procs([psutil.Process(waiting)], timeout=PATIENCE)
@@ -166,7 +168,7 @@ def test_nobody_wants_it_then_it_ends() -> None:
 
     with spares():
         foresee([])
-        assert len(mine()) == 1
+        assert eventually(lambda: len(mine()), 1)
 
     assert mine() == set()
 
