@@ -53,9 +53,9 @@ class MlflowCatalog:
                 if (page := card.versions.get(int(version.version))) is not None:
                     _show_version(client, version, page)
             _show_experiment(client, card)
-            for tag, value in _differing(page := card.page, found.tags).items():
+            for tag, value in _differing(card.page.tags, found.tags).items():
                 client.set_registered_model_tag(name, tag, value)
-            if (text := described(found.description, page.text)) != found.description:
+            if (text := described(found.description, card.page.text)) != found.description:
                 client.update_registered_model(name, description=text)
             if found.tags.get(JOURNAL) != card.journal:
                 client.set_registered_model_tag(name, JOURNAL, card.journal)
@@ -74,7 +74,7 @@ class MlflowCatalog:
 
 
 def _show_version(client: MlflowClient, version: mlflow.entities.model_registry.ModelVersion, page: Page) -> None:
-    tags, text = _differing(page, version.tags), described(version.description, page.text)
+    tags, text = _differing(page.tags, version.tags), described(version.description, page.text)
     if not tags and text == version.description:
         return
     _show_run(client, str(version.run_id), page)
@@ -105,13 +105,12 @@ def _show_experiment(client: MlflowClient, card: Card) -> None:
 
 
 def _tell(write: Callable[[str, str], object], page: Page, there: Mapping[str, str]) -> None:
-    for tag, value in {**page.tags, _NOTE: described(there.get(_NOTE), page.text)}.items():
-        if value != there.get(tag, ""):
-            write(tag, value)
+    for tag, value in _differing({**page.tags, _NOTE: described(there.get(_NOTE), page.text)}, there).items():
+        write(tag, value)
 
 
-def _differing(page: Page, there: Mapping[str, str]) -> dict[str, str]:
-    return {tag: value for tag, value in page.tags.items() if value != there.get(tag, "")}
+def _differing(tags: Mapping[str, str], there: Mapping[str, str]) -> dict[str, str]:
+    return {tag: value for tag, value in tags.items() if value != there.get(tag, "")}
 
 
 def described(there: str | None, text: str) -> str:
