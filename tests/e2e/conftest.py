@@ -1,29 +1,23 @@
-"""One workspace for all tests that need services: a generated project, delivered once; its champion outlives them."""
+"""The workspace that tests look at, with a generated project in production, and one that is not there yet."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from desk import MODEL, Cli, Delivered
+from desk import Cli, Delivered, delivered_into
 
 
 @pytest.fixture(scope="session")
 def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivered]:
-    """The project as `modelcd init` generates it, delivered into a workspace of its own."""
-    folder = tmp_path_factory.mktemp("delivered")
-    modelcd = Cli(folder / "workspace")
-    made = modelcd("init", MODEL)
-    assert made.returncode == 0, made.stderr
-    project, generated = folder / MODEL, folder / "generated"
-    shutil.copytree(project, generated)
-    try:
-        yield Delivered(modelcd, project, generated, modelcd.told("deliver", "--json", cwd=project))
-    finally:
-        ended = modelcd("down")
-    assert ended.returncode == 0, ended.stderr
+    """The project as `modelcd init` generates it, delivered, for all files that leave its champion where it is.
+
+    Files run in any order, so one that moves versions makes a `delivered` of its own.
+    """
+    with delivered_into(tmp_path_factory.mktemp("delivered")) as made:
+        yield made
+        assert made.modelcd.champion() == made.told["version"], "a test moved what all others look at"
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,21 @@ class Delivered:
         shutil.copytree(self.generated, folder)
         change(folder)
         return folder
+
+
+@contextmanager
+def delivered_into(folder: Path) -> Iterator[Delivered]:
+    """Generate a project in *folder* and deliver it into a workspace there, which is shut down at the end."""
+    modelcd = Cli(folder / "workspace")
+    made = modelcd("init", MODEL)
+    assert made.returncode == 0, made.stderr
+    project, generated = folder / MODEL, folder / "generated"
+    shutil.copytree(project, generated)
+    try:
+        yield Delivered(modelcd, project, generated, modelcd.told("deliver", "--json", cwd=project))
+    finally:
+        ended = modelcd("down")
+    assert ended.returncode == 0, ended.stderr
 
 
 def replace(file: str, old: str, new: str) -> Callable[[Path], None]:

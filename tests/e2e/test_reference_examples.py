@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from desk import MODEL, Delivered, both, replace
+from desk import MODEL, Delivered, both, delivered_into, replace
 from docstrings import Reference, doctests, methods
 
 pytestmark = pytest.mark.timeout(600)
@@ -16,14 +17,20 @@ VERBS = [PUBLIC.named("connect"), PUBLIC.named("control.Control"), *methods(PUBL
 
 
 @pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delivered]:
+    """A workspace of this file's own: its versions are moved."""
+    with delivered_into(tmp_path_factory.mktemp("examples")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def names(delivered: Delivered) -> dict[str, Any]:
-    """What the examples share, in a workspace with two versions, the newer in production."""
-    control = delivered.modelcd.control
-    if len(control.versions(MODEL)) < 2:
-        both(replace("pipeline.py", "shares=(5, 25, 50)", "shares=()"), replace("features.py", '"median"', '"mean"'))(
-            delivered.project
-        )
-        delivered.modelcd.told("deliver", "--json", cwd=delivered.project)
+    """What the examples share, with the second of two versions in production."""
+    both(replace("pipeline.py", "shares=(5, 25, 50)", "shares=()"), replace("features.py", '"median"', '"mean"'))(
+        delivered.project
+    )
+    second = delivered.modelcd.told("deliver", "--json", cwd=delivered.project)
+    assert (second["ending"], second["version"]) == ("promoted", 2)
     return {}
 
 
