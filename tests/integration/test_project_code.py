@@ -576,7 +576,7 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("kept", ["warm(Path(sys.argv[1]))", "contextlib.nullcontext()"], ids=["forked", "started"])
-def test_a_child_ends_with_its_parent(tmp_path: Path, kept: str) -> None:
+def test_a_child_ends_with_its_parent_and_leaves_nothing(tmp_path: Path, kept: str) -> None:
     (tmp_path / "pipeline.py").write_text(
         "import os, time\nopen('new', 'w').write(str(os.getpid()))\nos.rename('new', 'pid')\ntime.sleep(600)"
     )
@@ -584,14 +584,18 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, kept: str) -> None:
         "import contextlib, sys; from pathlib import Path; from modelcd.adapters.children import ChildProject, warm\n"
         f"with {kept}: ChildProject(Path(sys.argv[1])).call('describe', {{}}, budget=600)"
     )
-    parent = psutil.Popen([sys.executable, "-c", code, str(tmp_path)])
+    private = tmp_path / "private"
+    private.mkdir()
+    parent = psutil.Popen([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "TMPDIR": str(private)})
     deadline = time.monotonic() + 20
     while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
         threading.Event().wait(0.01)
+    assert list(private.iterdir()), "what the two tell each other"
     parent.kill()
     parent.wait()
 
     assert gone(int((tmp_path / "pid").read_text()))
+    assert list(private.iterdir()) == []
 
 
 def test_a_child_beyond_its_memory_is_told_so(tmp_path: Path) -> None:

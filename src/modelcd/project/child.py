@@ -2,7 +2,8 @@
 
 User code runs here and nowhere else.  What it prints, raises, allocates or kills concerns this process only; what is
 handed back is one JSON file, written at the very end, so that its absence says that the code did not get there.
-Standard input is a lifeline: when the parent is gone, it ends, and so does this process with its whole group.
+Standard input is a lifeline: when the parent is gone, it ends, and so does this process with its whole group, once it
+has removed the private folder of those two files, which nobody else will.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from modelcd.errors import ChildError, ModelcdError
 def main(argv: list[str]) -> None:
     """Run one command; the answer is in the result file, the exit code says nothing."""
     command, arguments_file, result_file = argv
-    _hold_lifeline()
+    _hold_lifeline((arguments_file, result_file))
     request = json.loads(Path(arguments_file).read_text(encoding="utf-8"))
     _limit_memory(int(request["memory"]))
     answer = _answer(command, request["arguments"], int(request["memory"]))
@@ -92,12 +94,16 @@ def _limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20, megabytes * 2**20))
 
 
-def _hold_lifeline() -> None:
+def _hold_lifeline(files: Sequence[str]) -> None:
     lifeline = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def watch() -> None:
         os.read(lifeline, 1)
+        for file in map(Path, files):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+                file.parent.rmdir()  # only once it is empty
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True, name="lifeline").start()
