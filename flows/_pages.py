@@ -11,14 +11,14 @@ from modelcd.domain.policy import GuardKind
 from modelcd.domain.release import Endpoint, Release
 from modelcd.domain.story import headline
 from modelcd.domain.verdict import Verdict
-from modelcd.explaining import evidence_line
+from modelcd.explaining import evidence_line, next_steps
 from modelcd.plots import embedded
 
 
-def delivery(model: str, ended: Delivery, told: Mapping[str, Any], help: str = "") -> str:
+def delivery(model: str, ended: Delivery, told: Mapping[str, Any]) -> str:
     """Return how a delivery ended as Markdown: why, each step with what its checks found, and what to do.
 
-    *told* is what its flow returned, empty where an error stopped it; *help* is then what that error says to do.
+    *told* is what its flow returned, empty where an error stopped it.
     """
     at = f" at {told['at']}" if "at" in told else ""
     version = f"version {ended.version} of {model}" if ended.version else model
@@ -27,7 +27,7 @@ def delivery(model: str, ended: Delivery, told: Mapping[str, Any], help: str = "
         "",
         _cell(ended.why),
         "",
-        f"**What to do:** {_cell(help or _advice(model, ended, told))}",
+        f"**What to do:** {_cell(_advice(model, ended))}",
         "",
         "| | |",
         "|---|---|",
@@ -47,30 +47,9 @@ def delivery(model: str, ended: Delivery, told: Mapping[str, Any], help: str = "
     return "\n".join(lines)
 
 
-_STOPPED = {
-    "expectations": "bring data that keep them, or change `expectations` in pipeline.py",
-    "tests": "make the project's tests pass",
-    "gates": "train a better version, or change `gates` in pipeline.py",
-    "acceptance": "see what staging answered in the log of the version: `modelcd logs {model} {version} --in staging`",
-}
-
-
-def _advice(model: str, ended: Delivery, told: Mapping[str, Any]) -> str:
-    explain = f"`modelcd explain {told.get('release', ended.id)}`"
-    match ended.ending:
-        case "promoted":
-            return f"nothing; if it has to go: `modelcd rollback {model}`"
-        case "nothing new":
-            return "nothing"
-        case "stopped":
-            advice = _STOPPED.get(str(told.get("at")), "see what was found below")
-            return f"{advice.format(model=model, version=ended.version)}; then: `modelcd deliver`"
-        case "waiting":
-            return f"a person has to decide: {explain}"
-        case "interrupted":
-            return "`modelcd deliver` begins anew, and builds nothing twice"
-        case _:
-            return f'{explain}; then `modelcd deliver`, with `--again "why"` to try the same version once more'
+def _advice(model: str, ended: Delivery) -> str:
+    steps = "; ".join(f"{step['what']}: `{step['command']}`" for step in next_steps(model, ended))
+    return ". ".join(filter(None, (ended.help, steps))) or "nothing"
 
 
 def _brief(step: Mapping[str, Any]) -> str:

@@ -203,8 +203,8 @@ def _recorded(walk: build.Walk, go: Callable[[], Told]) -> Told:
 
 def _closed(walk: build.Walk, ending: str, why: str, *, help: str = "", told: Mapping[str, Any] | None = None) -> None:
     """Record how the delivery ended, and leave its page."""
-    delivery = build.close_delivery(walk, ending, why)
-    leave(f"delivery-{walk.model}-{walk.delivery}", lambda: _pages.delivery(walk.model, delivery, told or {}, help))
+    delivery = build.close_delivery(walk, ending, why, help)
+    leave(f"delivery-{walk.model}-{walk.delivery}", lambda: _pages.delivery(walk.model, delivery, told or {}))
 
 
 def _walk(walk: build.Walk, way: _Way) -> Told:

@@ -30,7 +30,7 @@ from modelcd.domain.release import Ask, Endpoint, Release
 from modelcd.domain.versions import marked
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
-from modelcd.explaining import explained, verified
+from modelcd.explaining import explained, next_steps, verified
 from modelcd.history import History, delivery_plain, release_plain, serving_plain
 from modelcd.rows import rows_of
 from modelcd.workspace import Workspace, actor, open_workspace, private
@@ -633,7 +633,7 @@ class Control:
 
         Returns:
             The line of `history`, and for a release `judgement`, `timeline`, the evidence over time, what it cost,
-            and the `last_error` that the version printed.
+            and the `last_error` that the version printed; for a delivery `next`, what to do and by which `command`.
 
         Raises:
             UnknownName: No id, or more than one, begins like this.
@@ -643,8 +643,9 @@ class Control:
             True
         """
         where, found = self._history.find(prefix)
-        if isinstance(where, str) or isinstance(found, Delivery):
-            return {**delivery_plain(found), "model": where}
+        if isinstance(found, Delivery):
+            return {**delivery_plain(found), "model": str(where), "next": next_steps(str(where), found)}
+        assert not isinstance(where, str), "a release comes with its endpoint"
         built = self._history.builds(where.model).built.get(found.version)
         commit = {"commit": commit_of(built) if built else ""}
         told = {**release_plain(found), **commit, **explained(self._journal.read(where.stream), found)}

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from modelcd.domain import figures
+from modelcd.domain.delivery import Delivery
 from modelcd.domain.records import Record
 from modelcd.domain.release import Release
 from modelcd.domain.story import headline, timeline
@@ -123,6 +124,51 @@ def evidence_line(over_time: Plain, guard: Plain, against: bool) -> str:
     points = over_time["points"]
     odds = [(elapsed(over_time["opened"], p["at"]), p["guards"][guard["name"]][name]) for p in points]
     return f"{figures.sparkline(odds, bar)}  {figures.ratio(odds[-1][1])}, bar {figures.ratio(bar)}"
+
+
+# -- deliveries --------------------------------------------------------------------------------------------------------
+
+_STOPPED = {
+    "expectations": "Bring data that meet them, or change expectations in pipeline.py",
+    "tests": "Make the project's tests pass",
+    "gates": "Train a better version, or change gates in pipeline.py",
+    "acceptance": "Make it pass in staging, or change acceptance in pipeline.py",
+}
+
+
+def next_steps(model: str, delivery: Delivery) -> list[dict[str, str]]:
+    """Say what to do after *delivery* of *model* as it ended: a list of `what` and the `command` for it."""
+    version, deliver = delivery.version, "modelcd deliver"
+    released = any(step["name"] == "acceptance" and step["verdict"] == "pass" for step in delivery.steps)
+    match delivery.ending:
+        case "":
+            steps = [("Watch it", f"modelcd status {model}")]
+        case "promoted":
+            steps = [("If it has to go", f"modelcd rollback {model}")]
+        case "nothing new":
+            steps = []
+        case "stopped":
+            at = delivery.why.partition(":")[0]
+            steps = [("Each check in numbers", f"modelcd explain {delivery.id} --json")]
+            if at == "acceptance":
+                steps.append(("Its log", f"modelcd logs {model} {version} --in staging"))
+            steps.append((f"{_STOPPED.get(at, 'Put right what was found')}, then", deliver))
+            if version is not None:
+                steps.append(
+                    (
+                        f"Until a delivery of version {version} passes, this refuses it",
+                        f"modelcd promote {model} {version}",
+                    )
+                )
+        case "rolled back" | "failed" if released:
+            steps = [("Why", f"modelcd history {model}"), ("Try the same version again", f'{deliver} --again "why"')]
+        case "waiting":
+            steps = [("A person has to decide", f"modelcd status {model}")]
+        case "interrupted" | "abandoned":
+            steps = [("Start again; nothing is built twice", deliver)]
+        case _:
+            steps = [("Try again", deliver)]
+    return [{"what": what, "command": command} for what, command in steps]
 
 
 # -- verifying ---------------------------------------------------------------------------------------------------------

@@ -191,6 +191,7 @@ def delivery_plain(delivery: Any) -> dict[str, Any]:
         "ended": delivery.ended,
         "ending": delivery.ending,
         "why": delivery.why,
+        "help": delivery.help,
         "steps": [dict(step) for step in delivery.steps],
     }
 

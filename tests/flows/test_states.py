@@ -201,7 +201,7 @@ def test_every_run_leaves_a_page_that_says_why_with_numbers_and_what_to_do(walke
 
     assert stopped.startswith("# Version 1 of m: stopped at gates\n")
     assert "| auc at_least | fail | auc 0.7: not at least 0.8 | value 0.7, bound 0.8, rows 142 |" in stopped
-    assert "**What to do:** train a better version" in stopped
+    assert "Train a better version, or change gates in pipeline.py, then: `modelcd deliver`" in stopped
     assert "prepare raised ZeroDivisionError" in broken
     assert "was built from this very code, data and parameters" in nothing
 

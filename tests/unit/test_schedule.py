@@ -72,6 +72,7 @@ class Stage(stories.Stage):
     """The scripted project, with other answers of its child."""
 
     answers: Mapping[str, Any] = field(default_factory=dict)
+    commands: Mapping[str, Any] = field(default_factory=dict)
 
     def walk(self, project_at: Path, actor: str, delivery: str) -> Walk:
         walk = super().walk(project_at, actor, delivery)
@@ -79,6 +80,7 @@ class Stage(stories.Stage):
         known = walk.project.commands["describe"]({})
         answers = {**self.answers, "describe": {**known, "retrain": self.answers["retrain"]}}
         commands = {name: (lambda _, answer=answer: answer) for name, answer in answers.items()}
+        commands |= self.commands
         walk.project = MemoryProject({**walk.project.commands, **commands})
         return walk
 
@@ -97,7 +99,9 @@ class Desk:
         answers = {"retrain": retrain, **how.pop("answers", {})}
         bind = lambda name: replace(self.memory.environment, name=name)  # noqa: E731
         contract = lambda url, rows: [Finding("ready", Verdict.PASS, "it is")]  # noqa: E731
-        stage = Stage(bind, self.folder / "builds", contract=contract, answers=answers)
+        stage = Stage(
+            bind, self.folder / "builds", contract=contract, answers=answers, commands=how.pop("commands", {})
+        )
         told = listener.set(lambda step, state, what, _: said.append(what) if step == "schedule" else None)
         try:
             return flows.deliver_in(stage, self.folder / at, "anna", **how), said

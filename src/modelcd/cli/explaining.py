@@ -112,6 +112,9 @@ def _delivery(found: Plain) -> Iterator[str]:
     yield f"  {found['why']}\n" if found["why"] else ""
     for step in found["steps"]:
         yield f"  {step['name']:<13} {step['verdict']:<13} {step['seconds']:>6.1f} s  {step['reason']}"
+    told = [f"  help: {line}" if k == 0 else f"        {line}" for k, line in enumerate(found["help"].splitlines())]
+    told += [f"  {step['what']}: {step['command']}" for step in found["next"]]
+    yield from ["", *told] if told else []
 
 
 def _release(found: Plain) -> Iterator[str]:

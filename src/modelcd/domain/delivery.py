@@ -19,7 +19,10 @@ SCHEDULED = "schedule"
 
 @dataclass(frozen=True)
 class Delivery:
-    """One walk of a project through the process; `ending` is empty while it goes on; `about` is what the model does."""
+    """One walk of a project through the process; `ending` is empty while it goes on; `about` is what the model does.
+
+    `help` is what the error that ended it said to do; empty where none did.
+    """
 
     id: str
     actor: str
@@ -33,6 +36,7 @@ class Delivery:
     why: str = ""
     ended: str = ""
     about: str = ""
+    help: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def _apply(builds: Builds, record: Record) -> Builds:
         case "accepted":
             return replace(builds, accepted=builds.accepted | {int(body["version"])})
         case "closed":
-            return _update(builds, ending=body["ending"], why=body["why"], ended=entry.at)
+            return _update(builds, ending=body["ending"], why=body["why"], ended=entry.at, help=body.get("help", ""))
         case _:
             raise ValueError(f"{record.stream}: record {record.seq} is of the unknown kind {entry.kind!r}")
 

@@ -131,9 +131,9 @@ def _scratch_place(model: str) -> str:
     return f"gates/{model}"
 
 
-def close_delivery(walk: Walk, ending: str, why: str) -> Delivery:
-    """Record how the delivery ended."""
-    walk.record("closed", {"ending": ending, "why": why})
+def close_delivery(walk: Walk, ending: str, why: str, help: str = "") -> Delivery:
+    """Record how the delivery ended, and what the error that ended it, if one did, says to do."""
+    walk.record("closed", {"ending": ending, "why": why, **({"help": help} if help else {})})
     return walk.builds.deliveries[-1]
 
 

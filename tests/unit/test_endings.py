@@ -1,0 +1,94 @@
+"""How deliveries end, what is said of that, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_schedule import Desk
+
+from modelcd.adapters.journal import SqlJournal
+from modelcd.cli.app import run
+from modelcd.domain.delivery import stream_of
+from modelcd.errors import ChildError
+from modelcd.flows._effects import pages
+from modelcd.workspace import open_workspace
+
+BAD = {"verdict": "fail", "reason": "it is not", "evidence": {}}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    without = pages.set(False)
+    yield Desk(tmp_path / "desk")
+    pages.reset(without)
+
+
+def explained(desk: Desk, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what `modelcd explain` prints of the newest delivery."""
+    workspace = open_workspace(folder)
+    records = desk.memory.journal.read(stream_of("m"))
+    SqlJournal(workspace.journal).append(stream_of("m"), 0, [record.entry for record in records])
+    monkeypatch.setenv("MODELCD_WORKSPACE", str(folder))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(["explain", records[-1].entry.release])
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answers", "next_steps"),
+    [
+        ({"expect": BAD}, ["Bring data that meet them, or change expectations in pipeline.py, then: modelcd deliver"]),
+        ({"tests": BAD}, ["Make the project's tests pass, then: modelcd deliver"]),
+        (
+            {"gates": {"metrics": {"auc": 0.5}, "findings": [{"name": "auc", **BAD}]}},
+            [
+                "Train a better version, or change gates in pipeline.py, then: modelcd deliver",
+                "Until a delivery of version 1 passes, this refuses it: modelcd promote m 1",
+            ],
+        ),
+        (
+            {"accept": BAD},
+            [
+                "Its log: modelcd logs m 1 --in staging",
+                "Make it pass in staging, or change acceptance in pipeline.py, then: modelcd deliver",
+                "Until a delivery of version 1 passes, this refuses it: modelcd promote m 1",
+            ],
+        ),
+    ],
+)
+def test_a_delivery_that_stopped_says_what_to_do_next(
+    desk: Desk,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answers: dict[str, Any],
+    next_steps: list[str],
+) -> None:
+    told, _ = desk.deliver(None, answers=answers)
+
+    said = explained(desk, tmp_path / "workspace", capsys, monkeypatch).splitlines()
+
+    assert said[0].startswith("STOPPED  delivery ")
+    assert said[len(said) - said[::-1].index("") :] == [
+        f"  Each check in numbers: modelcd explain {told['delivery']} --json",
+        *(f"  {step}" for step in next_steps),
+    ]
+
+
+def test_a_delivery_that_failed_says_again_what_its_error_said_to_do(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Any) -> Any:
+        raise ChildError("train raised ZeroDivisionError", help="learning.py, line 3: 1 / 0\nlook there")
+
+    with pytest.raises(ChildError):
+        desk.deliver(None, commands={"train": fails})
+
+    said = explained(desk, tmp_path / "workspace", capsys, monkeypatch)
+
+    assert said.startswith("FAILED  delivery ")
+    assert said.endswith("\n\n  help: learning.py, line 3: 1 / 0\n        look there\n  Try again: modelcd deliver\n")
