@@ -278,6 +278,8 @@ def nothing_new(walk: build.Walk, endpoint: Endpoint, again: str, new_data: bool
     for number in built:
         if number == endpoint.champion and not again:
             why = f"version {number} in production was built from this very code, data and parameters"
+            if walk.builds.proven[number]["policy_digest"] != walk.spec["policy_digest"]:
+                why += "; what changed of its policy (gates, guards, acceptance) holds from the next release on"
             return {"ending": "nothing new", "why": why, "version": number}
         refuse_rejected(endpoint, number, again)
     return None

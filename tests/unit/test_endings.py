@@ -92,3 +92,16 @@ def test_a_delivery_that_failed_says_again_what_its_error_said_to_do(
 
     assert said.startswith("FAILED  delivery ")
     assert said.endswith("\n\n  help: learning.py, line 3: 1 / 0\n        look there\n  Try again: modelcd deliver\n")
+
+
+def test_a_policy_that_changed_alone_is_said_to_hold_from_the_next_release_on(desk: Desk) -> None:
+    desk.deliver(None, says={"policy_digest": "sha256:first"})
+    same, _ = desk.deliver(None, says={"policy_digest": "sha256:first"})
+    changed, _ = desk.deliver(None, says={"policy_digest": "sha256:second"})
+
+    built = "version 1 in production was built from this very code, data and parameters"
+    assert (same["ending"], same["why"]) == ("nothing new", built)
+    assert (changed["ending"], changed["why"]) == (
+        "nothing new",
+        f"{built}; what changed of its policy (gates, guards, acceptance) holds from the next release on",
+    )

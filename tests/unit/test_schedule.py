@@ -78,7 +78,7 @@ class Stage(stories.Stage):
         walk = super().walk(project_at, actor, delivery)
         assert isinstance(walk.project, MemoryProject)
         known = walk.project.commands["describe"]({})
-        answers = {**self.answers, "describe": {**known, "retrain": self.answers["retrain"]}}
+        answers = {**self.answers, "describe": {**known, **self.answers["describe"]}}
         commands = {name: (lambda _, answer=answer: answer) for name, answer in answers.items()}
         commands |= self.commands
         walk.project = MemoryProject({**walk.project.commands, **commands})
@@ -96,7 +96,7 @@ class Desk:
     def deliver(self, retrain: Mapping[str, str] | None, *, at: str = "here", **how: Any) -> tuple[Any, list[str]]:
         """Deliver, and return what came of it and what was said of the schedule."""
         said: list[str] = []
-        answers = {"retrain": retrain, **how.pop("answers", {})}
+        answers = {"describe": {"retrain": retrain, **how.pop("says", {})}, **how.pop("answers", {})}
         bind = lambda name: replace(self.memory.environment, name=name)  # noqa: E731
         contract = lambda url, rows: [Finding("ready", Verdict.PASS, "it is")]  # noqa: E731
         stage = Stage(
