@@ -330,7 +330,9 @@ def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
             drive(staging, watch, actor=walk.actor, revive=way.place.revive)
         if watch.endpoint.champion == candidate.version:
             return Finding("staging", Verdict.PASS, f"version {candidate.version} is staged already")
-        watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", "to be accepted again")
+        before = any(release.version == candidate.version for release in watch.endpoint.releases)
+        again = f"delivery {walk.delivery}, to be accepted again" if before else ""
+        watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", again)
         release = drive(staging, watch, actor=walk.actor, revive=way.place.revive)
         verdict = Verdict.PASS if release.ending is Ending.PROMOTED else Verdict.FAIL
         return Finding("staging", verdict, str(release.closing.get("reason", "")), {"release": release.id})

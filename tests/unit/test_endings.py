@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stories
 from test_schedule import Desk
 
 from modelcd.adapters.journal import SqlJournal
@@ -24,6 +25,11 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     without = pages.set(False)
     yield Desk(tmp_path / "desk")
     pages.reset(without)
+
+
+def learned_otherwise(arguments: Any) -> Any:
+    stories.train(Path(arguments["out"]), "d2")
+    return {"toolchain": {}, "seconds": 0.0, "source": {"snapshot": "sha256:code"}}
 
 
 def explained(desk: Desk, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -105,3 +111,18 @@ def test_a_policy_that_changed_alone_is_said_to_hold_from_the_next_release_on(de
         "nothing new",
         f"{built}; what changed of its policy (gates, guards, acceptance) holds from the next release on",
     )
+
+
+def test_a_version_is_staged_for_its_delivery_and_again_only_if_it_was_there_before(desk: Desk) -> None:
+    one, other = {"training_code": "one"}, {"training_code": "other"}
+    stopped = {"accept": BAD}
+
+    first, _ = desk.deliver(None, says=one, answers=stopped)
+    desk.deliver(None, says=other, answers=stopped, commands={"train": learned_otherwise})
+    again, _ = desk.deliver(None, says=one, answers=stopped)
+
+    records = desk.memory.journal.read("staging/m")
+    reasons = [record.entry.body["reason"] for record in records if record.entry.kind == "opened"]
+    assert (again["ending"], again["version"], len(reasons)) == ("stopped", 1, 3)
+    assert reasons[0] == f"delivery {first['delivery']}"
+    assert reasons[2] == f"delivery {again['delivery']}, to be accepted again"

@@ -89,9 +89,12 @@ class Desk:
     """Somebody who delivers the scripted project, and reads what is said."""
 
     def __init__(self, folder: Path) -> None:
-        stories.train(folder / "trained", "d1")
+        models = {}
+        for data in ("d1", "d2"):
+            stories.train(folder / data, data)
+            models[digest_of(folder / data)] = lambda rows: [row["x"] for row in rows]
         self.folder = folder
-        self.memory = Memory({digest_of(folder / "trained"): lambda rows: [row["x"] for row in rows]}, {})
+        self.memory = Memory(models, {})
 
     def deliver(self, retrain: Mapping[str, str] | None, *, at: str = "here", **how: Any) -> tuple[Any, list[str]]:
         """Deliver, and return what came of it and what was said of the schedule."""
