@@ -257,6 +257,14 @@ def test_what_happens_in_doubt_is_one_of_the_known_words() -> None:
             "give other a project of its own",
             id="two models",
         ),
+        pytest.param(
+            "model = Model('a', train=train, data=Dataset('d', target='y'))\n"
+            "def other(rows):\n    model = fit(rows)\n    return model\n"
+            "model = Model('b', train=other, data=Dataset('d', target='y'))",
+            "pipeline.py, line 8 replaces the model of line 4, and a project delivers one",
+            "take one of the two away",
+            id="a model that is replaced",
+        ),
     ],
 )
 def test_a_mistake_says_where_it_is_and_what_to_do(
@@ -265,6 +273,19 @@ def test_a_mistake_says_where_it_is_and_what_to_do(
     error = written(text + "\n")
 
     assert message in error.message and help in error.help
+
+
+@pytest.mark.parametrize("change", ["replace(model, name='b')", "model if model.gates else Model(**vars(model))"])
+def test_a_model_may_be_made_of_the_one_before(tmp_path: Path, change: str) -> None:
+    (tmp_path / "pipeline.py").write_text(
+        "from dataclasses import replace\nfrom modelcd import Dataset, Model\n"
+        f"model = Model('a', train=print, data=Dataset('d', target='y'))\nmodel = {change}\n"
+    )
+    try:
+        assert load(tmp_path).name in ("a", "b")
+    finally:
+        sys.modules.pop("pipeline", None)
+        sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
 
 
 def test_a_mistake_in_an_imported_file_is_told_of_that_file(

@@ -6,13 +6,14 @@ This is the one door through which the user's file comes in: whatever it raises 
 
 from __future__ import annotations
 
+import ast
 import builtins
 import importlib
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,46 @@ def load(project: Path) -> Model:
             help=f"give {others[0]} a project of its own: a folder with its own {PIPELINE}",
         )
     if isinstance(model, Model):
+        _refuse_lost(ast.parse((project / PIPELINE).read_bytes()).body)
         return model
     if others:
         raise ProjectError(f"{PIPELINE} calls its model {others[0]!r}", help=f"name it model: model = {others[0]}")
     raise ProjectError(f"{PIPELINE} defines no model", help='end it with model = Model(name="…", …)')
+
+
+def _refuse_lost(statements: Sequence[ast.stmt]) -> None:
+    """Raise `ProjectError` for a Model that another one replaces before anything has read it."""
+    unread: ast.stmt | None = None
+    for statement in statements:
+        if unread is not None and _reads_model(statement):
+            unread = None
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and _assigned(statement):
+            if unread is not None:
+                raise ProjectError(
+                    f"{PIPELINE}, line {statement.lineno} replaces the model of line {unread.lineno},"
+                    " and a project delivers one",
+                    help=f"take one of the two away, or give it a project of its own: a folder with its own {PIPELINE}",
+                )
+            value = statement.value
+            made = isinstance(value, ast.Call) and getattr(value.func, "attr", getattr(value.func, "id", "")) == "Model"
+            unread = statement if made else None
+
+
+def _assigned(statement: ast.Assign | ast.AnnAssign) -> bool:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return any(isinstance(target, ast.Name) and target.id == "model" for target in targets)
+
+
+def _reads_model(node: ast.AST) -> bool:
+    """Say whether *node* reads the name `model`; a function that has a local one of that name does not."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        inside = list(ast.walk(node))
+        names = {name.id for name in inside if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
+        if "model" in names | {argument.arg for argument in inside if isinstance(argument, ast.arg)}:
+            return False
+    if isinstance(node, ast.Name):
+        return node.id == "model" and isinstance(node.ctx, ast.Load)
+    return any(map(_reads_model, ast.iter_child_nodes(node)))
 
 
 def load_policy(file: Path) -> Canary:
