@@ -52,6 +52,30 @@ def test_a_csv_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes,
     assert refused.value.help
 
 
+@pytest.mark.parametrize(
+    ("text", "decimal"),
+    [
+        ("a;b\n1.5;2\n", ""),
+        ('a;b\n1.5;"so, so"\n', ""),
+        ("a;b\n1,5;2,5\n2;3\n", ', decimal=","'),
+        ("a\tb\n1,5\t2\n", ', decimal=","'),
+    ],
+)
+def test_a_csv_with_another_separator_is_refused_with_the_line_that_rewrites_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, decimal: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(text)
+
+    with pytest.raises(ProjectError, match=r"the columns of a\.csv are separated by") as refused:
+        read(tmp_path, Dataset("*.csv", target="b"))
+    _, _, line = refused.value.help.partition("once: ")
+    assert decimal in line
+    exec(line, {"pandas": pd})
+
+    assert read(tmp_path, Dataset("*.csv", target="b"))[0].iloc[0, 0] == 1.5
+
+
 def test_empty_cells_and_lines_are_no_short_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('a,b\n1,\n\n"x\ny",2\n')
 

@@ -105,6 +105,8 @@ def test_each_column_is_sorted_by_what_it_is_good_for() -> None:
         tags=[["a"]] * ROWS,
         vector_or_none=[None, *[[1.0, 2.0]] * (ROWS - 1)],
         facts=[{"a": 1}] * ROWS,
+        price=of("1,5", "2,25", "1.300,5"),
+        amount=[f"{k},5" for k in range(ROWS)],
         vector=list(RANDOM.normal(size=(ROWS, 3)).astype("float32")),
     )
 
@@ -122,6 +124,8 @@ def test_each_column_is_sorted_by_what_it_is_good_for() -> None:
         "tags": "lists, but not of finite numbers and of one length",
         "vector_or_none": "lists, which some rows lack",
         "facts": "mappings, or values of several kinds",
+        "price": "numbers with commas like '1,5'; write them like 1234.5 to learn from it",
+        "amount": "numbers with commas like '0,5'; write them like 1234.5 to learn from it",
     }
 
 

@@ -48,6 +48,9 @@ WHOLE_CLASSES = 20
 MOST_OF_A_CLASS = 0.75
 """The share of one of several classes from which on each class counts the same, however many rows it has."""
 
+NUMBER_WITH_COMMA = r"\s*[+-]?\d[\d.,]*,\d+\s*"
+"""A number as many countries write it, with a comma before the decimals or between thousands."""
+
 MOST_WORDS = 100
 """A column with more different words than this is left out: most of them were seen once."""
 
@@ -331,6 +334,8 @@ def _useless(name: str, values: pd.Series) -> str:
         named = re.search(r"(^|[^a-z])(id|key|uuid|nr|no|index|unnamed: 0)$", name, re.IGNORECASE)
         return "an id" if counts and (named or present.max() - present.min() == len(values) - 1) else ""
     if present.map(lambda value: isinstance(value, str)).all():
+        if present.str.fullmatch(NUMBER_WITH_COMMA).mean() >= 0.5:
+            return f"numbers with commas like {present.iloc[0]!r}; write them like 1234.5 to learn from it"
         if present.str.split().str.len().mean() >= PROSE and different > len(present) / 10:
             return "a text"
         if present.str.match(DATE).all():

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -154,7 +155,7 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
     try:
         if name.endswith(".parquet"):
             return pd.read_parquet(project / name)
-        _refuse_twins(project, name)
+        _refuse_header(project, name)
         frame = pd.read_csv(project / name)
         _refuse_misread(project, name, frame)
         return frame
@@ -181,20 +182,27 @@ def _opened(project: Path, name: str) -> IO[str]:
     return cast(IO[str], opened(project / name, "rt", encoding="utf-8", newline=""))
 
 
-def _refuse_twins(project: Path, name: str) -> None:
-    """Raise `ProjectError` for a column that stands twice in a CSV: pandas would give the second another name."""
+def _refuse_header(project: Path, name: str) -> None:
+    """Raise `ProjectError` for a CSV with another separator, or a column twice: pandas would rename the second."""
     with _opened(project, name) as file:
         header = next(csv.reader(file), [])
+        first = file.readline()
+    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), "")):
+        comma = any(re.fullmatch(r'\s*"?[+-]?\d+,\d+"?\s*', cell) for cell in first.split(mark))
+        decimal = ', decimal=","' * comma
+        raise ProjectError(
+            f"the columns of {name} are separated by {mark!r}",
+            help=f"write it with commas, once: pandas.read_csv({name!r}, sep={mark!r}{decimal})"
+            f".to_csv({name!r}, index=False)",
+        )
     twins = [column for column in header if header.count(column) > 1]
     if twins:
         raise ProjectError(f"{name} has the column {twins[0]!r} {header.count(twins[0])} times", help="name each once")
 
 
 def _refuse_misread(project: Path, name: str, frame: pd.DataFrame) -> None:
-    """Raise `ProjectError` for a CSV with another separator, or with lines of another length than its header."""
+    """Raise `ProjectError` for a CSV with lines of another length than its header."""
     columns = list(frame.columns)
-    if len(columns) == 1 and (mark := next((mark for mark in ";\t|" if mark in str(columns[0])), "")):
-        raise ProjectError(f"the columns of {name} are separated by {mark!r}", help="write it with commas")
     # Of a longer first line pandas takes the first value for the row's name, and fills up a shorter one.
     short = len(columns) > 1 and bool(frame[columns[-1]].isna().any())
     with suppress(csv.Error), _opened(project, name) as file:  # a cell that is too long for it was read all the same
