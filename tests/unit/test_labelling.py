@@ -216,10 +216,11 @@ def test_over_http_the_answer_is_the_same_and_an_error_only_when_nothing_was_kep
     assert (status, none["refused"], none["error"]) == (
         422,
         1,
-        "none of 1 labels was kept; the first: its label is null, which says nothing: leave the prediction out until"
+        "the label was not kept: its label is null, which says nothing: leave the prediction out until"
         " its truth is known",
     )
     assert set(none) == {*NOTHING, "error", "help"}
+    assert post(here, labels=[bad, bad])[1]["error"].startswith("none of 2 labels was kept; the first: its label")
 
 
 def test_over_http_labels_are_corrected_and_withdrawn(here: Here) -> None:

@@ -72,8 +72,9 @@ def application(control: Control) -> FastAPI:
         if not told["refused"] or kept(told):
             return JSONResponse(told)
         first = told["problems"][0]
-        none = f"none of {told['refused']:,} labels was kept; the first: {first['why']}"
-        return JSONResponse({"error": none, "help": first["help"], **told}, status_code=422)
+        none = "none of {refused:,} labels was kept; the first" if told["refused"] > 1 else "the label was not kept"
+        error = f"{none.format(**told)}: {first['why']}"
+        return JSONResponse({"error": error, "help": first["help"], **told}, status_code=422)
 
     return app
 
