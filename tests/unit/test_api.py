@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from modelcd.api.app import application
 from modelcd.control import Control
+from modelcd.serving.settings import MEGABYTE
 from modelcd.workspace import open_workspace
 
 
@@ -62,3 +64,21 @@ def test_every_refusal_has_the_same_form(
     assert body["error"].startswith(error)
     assert body["help"]
     assert set(body) == {"error", "help"}
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["with its length", "in chunks"])
+def test_a_body_that_is_too_long_is_refused_and_not_read_to_its_end(control: Control, said: bool) -> None:
+    read = 0
+
+    async def parts() -> AsyncIterator[bytes]:
+        nonlocal read
+        for part in (b'{"labels": [', *(b" " * MEGABYTE for _ in range(20)), b"]}"):
+            read += len(part)
+            yield part
+
+    headers = {"content-length": str(20 * MEGABYTE + 14)} if said else {}
+    code, body = ask(control, "POST", "/v1/models/churn/feedback", content=parts(), headers=headers)
+
+    assert (code, body["help"]) == (413, "send fewer labels at a time")
+    assert body["error"] == "POST /v1/models/churn/feedback: the body is longer than 16,777,216 bytes"
+    assert read < 18 * MEGABYTE

@@ -9,12 +9,46 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelcd.control import Control
 from modelcd.errors import ModelcdError, UnknownName, UsageError
 from modelcd.labelling import kept
+from modelcd.serving.settings import MEGABYTE
 
 STATUS = ((UnknownName, 404), (UsageError, 422))
+
+
+LIMIT = 16 * MEGABYTE
+"""Bytes of the longest body that is read, as many as a model's server takes by itself."""
+
+
+class Bounded:
+    """An ASGI application that hands *app* bodies of at most *limit* bytes; of longer ones only the beginning is read.
+
+    Raises `HTTPException` (413) where *app* reads the body, so that it is answered as every other refusal.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int = LIMIT) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request by *app*."""
+        said = dict(scope.get("headers", ())).get(b"content-length", b"")
+        size = int(said) if said.isdigit() else 0
+        if size <= self.limit:
+            size = 0  # it is counted as it comes
+
+        async def bounded() -> Message:
+            nonlocal size
+            message = await receive() if size <= self.limit else {}
+            size += len(message.get("body", b""))
+            if size > self.limit:
+                raise HTTPException(413, f"the body is longer than {self.limit:,} bytes")
+            return message
+
+        await self.app(scope, bounded, send)
 
 
 class Feedback(BaseModel):
@@ -33,6 +67,7 @@ class Feedback(BaseModel):
 def application(control: Control) -> FastAPI:
     """Return the application over *control*."""
     app = FastAPI(title="modelcd", version="1")
+    app.add_middleware(Bounded)
 
     @app.exception_handler(ModelcdError)
     def failed(_: Request, error: ModelcdError) -> JSONResponse:
@@ -48,7 +83,8 @@ def application(control: Control) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def unanswerable(request: Request, error: HTTPException) -> JSONResponse:
-        return _told(error.status_code, f"{request.method} {request.url.path}: {error.detail}", "what there is: /docs")
+        help = "send fewer labels at a time" if error.status_code == 413 else "what there is: /docs"
+        return _told(error.status_code, f"{request.method} {request.url.path}: {error.detail}", help)
 
     @app.get("/v1/health")
     def health() -> dict[str, str]:
@@ -65,7 +101,8 @@ def application(control: Control) -> FastAPI:
         """Tell the truth of predictions: `{"labels": [{"id": "0198…", "label": true}]}`.
 
         An id is as in `X-Prediction-Id` (`ID/K` for the K-th row of many).  200 says how many labels were kept, and of
-        those refused the first twenty with the reason; 422 that none was kept; 503 that they have to be sent again.
+        those refused the first twenty with the reason; 413 that the body is longer than 16 MB; 422 that none was kept;
+        503 that they have to be sent again.
         """
         sent = (model, given.labels, given.environment)
         told = control.feedback(*sent, withdraw=given.withdraw, correct=given.correct, reason=given.reason)
