@@ -290,6 +290,22 @@ def test_a_server_whose_end_nobody_took_note_of_is_not_waited_for(tmp_path: Path
         stopping.join()
 
 
+def test_who_started_a_server_that_lives_on_ends_without_a_warning(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from modelcd.adapters.detached import Detached\n"
+        "place = Path(sys.argv[1]); sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "Detached(place / 'pid.json', place / 'log').start(sleep, env={}, cwd=place)"
+    )
+    kept = Detached(tmp_path / "pid.json", tmp_path / "log")
+    try:
+        command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+        starter = subprocess.run(command, check=True, capture_output=True, text=True)
+
+        assert (starter.stderr, kept.alive()) == ("", True)
+    finally:
+        kept.stop()
+
+
 def test_a_server_that_does_not_end_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelcd.adapters.processes.GRACE", 0.1)
     runtime = make("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)")

@@ -22,6 +22,13 @@ from modelcd.adapters.environment import PRIVATE
 from modelcd.errors import RuntimeFailure
 
 
+class Outliving(subprocess.Popen[bytes]):
+    """A process that may outlive this one, which may let go of it while it runs: no reason for Python to warn."""
+
+    def __del__(self, *_: object) -> None:
+        """Leave the process to whoever finds its record."""
+
+
 @dataclass(frozen=True)
 class Detached:
     """The process recorded in *record*, printing into *log*."""
@@ -35,7 +42,7 @@ class Detached:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log.open("ab") as log:
-                process = subprocess.Popen(
+                process = Outliving(
                     list(command),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -50,7 +57,7 @@ class Detached:
             raise RuntimeFailure(f"could not start {command[0]}: {error.strerror or error}") from error
         return process.pid
 
-    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+    def adopt(self, process: Outliving) -> None:
         """Record *process*, which this very process started, in a session of its own, as the one that is meant."""
         self._write(process.pid)
         _children[process.pid] = process
@@ -137,5 +144,5 @@ def _started(process: psutil.Process) -> float:
     return float(process.create_time() - psutil.boot_time())
 
 
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: dict[int, Outliving] = {}
 """Processes that this very process started, to be waited for once they have ended."""

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import psutil
 
-from modelcd.adapters.detached import Detached
+from modelcd.adapters.detached import Detached, Outliving
 from modelcd.adapters.environment import PRIVATE, passed
 from modelcd.adapters.locks import held
 from modelcd.artifact import read_manifest, toolchain_changes
@@ -248,7 +248,7 @@ class _Spare:
 
     def __init__(self, program: tuple[str, ...], modules: tuple[str, ...], servers: int) -> None:
         self.program, self.modules, self.servers = program, modules, servers
-        self.process = subprocess.Popen(
+        self.process = Outliving(
             [*program, "--spare", *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
