@@ -25,6 +25,7 @@ ELSEWHERE = {
     "init prices --kind regression": "tests/e2e/test_kinds.py",
     "init churn": "tests/e2e/conftest.py",
     "init churn --data customers.csv --target churned": "tests/integration/test_init.py",
+    "init digit --data digits.parquet --target digit": "tests/integration/test_init.py",
     "plan": "tests/e2e/test_demo.py",
     "plan --fastest": "tests/e2e/test_demo.py",
     "plan MODEL": "tests/e2e/test_demo.py",
