@@ -23,7 +23,7 @@ ELSEWHERE = {
     "feedback MODEL ID=false --correct --reason WHY": "tests/e2e/test_lifecycle.py",
     "hold MODEL": "tests/e2e/test_bad_days.py",
     "init prices --kind regression": "tests/e2e/test_kinds.py",
-    "init churn": "tests/e2e/conftest.py",
+    "init churn": "tests/e2e/desk.py",
     "init churn --data customers.csv --target churned": "tests/integration/test_init.py",
     "init digit --data digits.parquet --target digit": "tests/integration/test_init.py",
     "plan": "tests/e2e/test_demo.py",
