@@ -28,3 +28,4 @@ def test_a_model_from_mlflow_is_delivered_once_per_content(delivered: Delivered,
     first, same = (delivered.modelcd.told("deliver", "--json", cwd=project) for _ in range(2))
 
     assert [told["ending"] for told in (first, same)] == ["promoted", "nothing new"]
+    assert delivered.modelcd.open_to_others() == [], "as little as of what was trained here"

@@ -7,6 +7,7 @@ same training gives the same folder under any policy.  What the model needs at s
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -209,7 +210,9 @@ def _write_model(out: Path, project: Path, model: Model, estimator: Any) -> tupl
     if model.artifact is not None:
         source = project / model.artifact
         if source.is_dir():
-            shutil.copytree(source, out / source.name)
+            shutil.copytree(source, out / source.name, copy_function=shutil.copyfile)
+            for folder, _, _ in os.walk(out / source.name):
+                os.chmod(folder, 0o700)  # whoever may read the source, what a workspace keeps is for its user
             return "pyfunc", source.name
         shutil.copyfile(source, out / source.name)
         return "object", source.name
