@@ -40,6 +40,20 @@ def test_what_still_runs_is_said_after_another_step_has_ended() -> None:
     assert last.split() == ["expectations", "…"]
 
 
+def test_without_a_terminal_what_lasts_is_said_when_it_begins() -> None:
+    out = StringIO()
+    progress = Progress(out)
+
+    progress.starting("gateway")
+    for step in ("describe", "data", "expectations", "acceptance"):
+        progress(step, "begin", None, 0.0)
+
+    starting, expectations, acceptance = out.getvalue().splitlines()
+    assert starting == "  starting gateway …"
+    assert "what is expected of the data" in expectations
+    assert "a load of requests" in acceptance
+
+
 def test_a_change_of_shares_is_told_once(tmp_path: Path) -> None:
     life, out = Life(tmp_path, {1: GOOD, 2: GOOD}), StringIO()
     progress = Progress(out)

@@ -1,4 +1,7 @@
-"""A delivery as it goes: one line a step; what is done stays, what runs moves.  Plain lines without a terminal."""
+"""A delivery as it goes: one line a step; what is done stays, what runs moves.
+
+Without a terminal all lines stay, and what may take more than a second has one when it begins, too.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,14 @@ from modelcd.domain.verdict import HOLDS, Finding, Verdict
 WIDTH = 100
 QUIET_STEPS = {"describe": "reading the project", "open": "opening the release"}
 """Steps that leave no line behind, and what is said while they last."""
+LASTING_STEPS = {
+    "tests": "running the project's tests",
+    "expectations": "checking what is expected of the data",
+    "train": "training",
+    "gates": "starting a server, then judging its scores",
+    "acceptance": "asking it in staging, then a load of requests",
+}
+"""Steps that are also said when they begin where lines stay, and what they do: they may take more than a second."""
 LOOK_EVERY = 10.0
 """Seconds between two lines about the same step of a release, where lines stay and the step goes on."""
 
@@ -42,6 +53,8 @@ class Progress:
 
     def __call__(self, step: str, state: str, what: Any, seconds: float) -> None:
         if state == "begin":
+            if step in LASTING_STEPS and not self._live:
+                self._stay(f"  {step:<13} {LASTING_STEPS[step]} …")
             self._running += [step] if step not in self._running else []
         elif state in ("end", "error") and step in self._running:
             self._running.remove(step)
@@ -59,7 +72,8 @@ class Progress:
 
     def starting(self, service: str) -> None:
         """Say that a service is being started."""
-        self._moving(f"  starting {service} …")
+        say = self._moving if self._live else self._stay
+        say(f"  starting {service} …")
 
     def close(self) -> None:
         """Take away the moving line."""
