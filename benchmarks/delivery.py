@@ -1,7 +1,8 @@
 """What a delivery of a tiny model costs, and what is asked every day, each beside the least that would do it by hand.
 
-`deliver` and `nothing new` are the project of `modelcd init` in a workspace that is up; beside them stand a script that
-fits the same model, keeps it and starts one server with it, and one that only reads `pipeline.py`.  `down` ends so many
+`first` is the very first delivery of a workspace, which starts its services and makes MLflow's database.  `deliver` and
+`nothing new` are the same project, of `modelcd init`, in a workspace that is up; beside them stand a script that fits
+the same model, keeps it and starts one server with it, and one that only reads `pipeline.py`.  `down` ends so many
 models in staging and in production, beside servers that are told to end all at once; `status` stands beside a bare
 interpreter.  Seconds on the clock, and processor time of the command and all that it waited for (not of servers that
 outlive it); where other work runs beside, the latter says more.
@@ -140,9 +141,9 @@ def main(rounds: int, models: int) -> None:
         python: Callable[..., list[str]] = lambda code, *more: [sys.executable, "-c", code, *more]  # noqa: E731
         cost([MODELCD, "init", "bench"], folder)
         project = folder / "bench"
-        cost([MODELCD, "up"], folder)
         try:
             found: dict[str, list[Cost]] = {name: [] for name in (*PROMISED, "hand", "read", "pass", "at once")}
+            first = cost([MODELCD, "deliver"], project)
             for number in range(rounds):
                 fresh(project, number)
                 found["hand"].append(cost(python(BY_HAND, str(folder / "model"), str(free_port())), project))
@@ -155,10 +156,11 @@ def main(rounds: int, models: int) -> None:
             artifact = next((workspace.path / "registry").rglob("manifest.json")).parent
             with served(folder / "apart", artifact, models) as apart:
                 found["at once"].append(ended_at_once(apart))
-            with served(workspace.path / "places", artifact, max(0, models - rounds)):
+            with served(workspace.path / "places", artifact, max(0, models - rounds - 1)):
                 found["down"].append(cost([MODELCD, "down"], folder))
         finally:
             connect().down()
+    print(f"{'first':12} {first[0]:6.2f} s  (processor {first[1]:5.2f} s, without its services)")
     told("deliver", found["deliver"], found["hand"], "fit, keep, start a server")
     told("nothing new", found["nothing new"], found["read"], "import pipeline.py")
     told("status", found["status"], found["pass"], "python -c pass")
