@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from modelcd.adapters import children
 from modelcd.adapters.children import ChildProject, ChildSuccesses, SuccessJudge, warm
 from modelcd.artifact import digest_of, read_manifest
 from modelcd.errors import ChildError, ProjectError
@@ -596,6 +598,21 @@ def test_a_child_ends_with_its_parent_and_leaves_nothing(tmp_path: Path, kept: s
 
     assert gone(int((tmp_path / "pid").read_text()))
     assert list(private.iterdir()) == []
+
+
+def test_a_child_is_ended_after_what_it_would_have_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may end the parent right after it has ended the child: then nobody is left to remove anything."""
+    private = tmp_path / "private"
+    private.mkdir()
+    (tmp_path / "pipeline.py").write_text("import time\ntime.sleep(600)")
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    left: list[list[Path]] = []
+    end = children._Child.end
+    monkeypatch.setattr(children._Child, "end", lambda child: (left.append(list(private.iterdir())), end(child))[1])
+
+    with pytest.raises(ChildError, match="did not end within"):
+        ChildProject(tmp_path).call("describe", {}, budget=1)
+    assert left == [[]]
 
 
 def test_a_child_beyond_its_memory_is_told_so(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,19 +102,22 @@ class ChildProject:
 
     def call(self, command: str, arguments: Mapping[str, Any], *, budget: float, memory: int = 0) -> ChildResult:
         """Run *command* (see `modelcd.project.commands`); see `modelcd.ports.Project` for what it raises."""
-        with tempfile.TemporaryDirectory(prefix="modelcd-") as place:
+        with tempfile.TemporaryDirectory(prefix="modelcd-", ignore_cleanup_errors=True) as place:
             result = Path(place) / "result.json"
             child = _Child(self, command, {"arguments": dict(arguments), "memory": memory}, Path(place))
             try:
                 status = child.wait(budget)
+                answer = result.read_text(encoding="utf-8") if result.is_file() else ""
             finally:
+                # Before the child is ended: who kills this process in between leaves the rest of it to the child.
+                shutil.rmtree(place, ignore_errors=True)
                 output = child.end()
-            self._keep(command, output)
-            if status is None:
-                raise ChildError(f"{command} did not end within {budget:g} s (budget)", help=_tail(output))
-            if not result.is_file():
-                raise _without_result(command, status, memory, output)
-            return ChildResult(_value(json.loads(result.read_text(encoding="utf-8"))), output)
+        self._keep(command, output)
+        if status is None:
+            raise ChildError(f"{command} did not end within {budget:g} s (budget)", help=_tail(output))
+        if not answer:
+            raise _without_result(command, status, memory, output)
+        return ChildResult(_value(json.loads(answer)), output)
 
     def _keep(self, command: str, output: str) -> None:
         if self.log is not None:
