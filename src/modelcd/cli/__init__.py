@@ -17,7 +17,7 @@ LAST_WORDS = 5.0
 
 def main() -> None:
     """Run the command line, and be gone soon after it has ended."""
-    code = 0
+    code = 3  # until it is known otherwise: what cannot even be imported has not found out anything
     # The first to be registered is the last that is called: taking apart all that was imported would take a second.
     atexit.register(lambda: _gone(code))
     from modelcd.cli.app import run
