@@ -25,8 +25,8 @@ from modelcd.domain.delivery import stream_of
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.records import Entry
 from modelcd.domain.versions import Lineage
-from modelcd.environments.laptop import laptop
 from modelcd.environments.memory import Memory
+from modelcd.platform.environments import Platform
 from modelcd.ports import Build
 from modelcd.steps.release import Candidate, open_release
 from modelcd.steps.tick import tick, tick_on
@@ -100,7 +100,7 @@ def built(versions: int) -> list[Entry]:
 
 def fill(workspace: Path, models: int, streams: dict[str, list[Entry]]) -> int:
     """Write *streams* for each of *models* models; returns how many records there are."""
-    journal = laptop(open_workspace(workspace), "production").journal
+    journal = Platform(open_workspace(workspace)).environment("production").journal
     for number in range(models):
         for stream, entries in streams.items():
             journal.append(stream.replace(MODEL, f"model-{number:04}"), 0, entries)
@@ -132,7 +132,7 @@ def ticking(memory: Memory) -> Callable[[Path], float]:
     """Return what measures one tick, by a driver that knows the endpoint, of a model at rest."""
 
     def measure(place: Path) -> float:
-        env = replace(memory.environment, journal=laptop(open_workspace(place), "production").journal)
+        env = replace(memory.environment, journal=Platform(open_workspace(place)).environment("production").journal)
         watch = Watch(env.stream(MODEL))
         watch.refresh(env)
         tick(env, watch, actor="bench")

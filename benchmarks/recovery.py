@@ -36,7 +36,7 @@ from modelcd.control import connect
 from modelcd.domain.policy import Canary, Guard, GuardKind
 from modelcd.domain.records import Entry, Record
 from modelcd.domain.routing import Arm, Routing
-from modelcd.environments.laptop import laptop
+from modelcd.platform.environments import Platform
 from modelcd.steps.reconcile import ACTOR
 from modelcd.workspace import Workspace
 
@@ -79,7 +79,7 @@ def asking(url: str) -> Iterator[Users]:
 
 def of_the_journal(workspace: Workspace, changes: int) -> None:
     """Measure a change of the gateway with and without its two records, in turns."""
-    env, journal = laptop(workspace, "production"), SqlJournal(workspace.path / "scratch.db")
+    env, journal = Platform(workspace).environment("production"), SqlJournal(workspace.path / "scratch.db")
     address = next(i.address for i in env.runtime.instances(STREAM) if i.alive)
     seq, times = 0, dict[str, list[float]]({"with": [], "without": [], "record": []})
     for number in range(2 * changes):
@@ -120,7 +120,7 @@ def of_a_breach(workspace: Workspace, version: int, users: Users) -> tuple[float
     """Return the seconds from certainty to safety, and from the first failed answer to safety, seen by users."""
     began, driver = time.time(), _drive(workspace, version)
     driver.wait(PATIENCE)
-    records = [r for r in laptop(workspace, "production").journal.read(STREAM) if _at(r) > began]
+    records = [r for r in Platform(workspace).environment("production").journal.read(STREAM) if _at(r) > began]
     certain = next(r for r in records if r.entry.kind == "observed" and r.entry.body["judgement"]["verdict"] == "fail")
     ladder = next(r for r in records if r.entry.kind == "done" and r.entry.body.get("step") == 0)
     canary = Routing.from_plain(dict(ladder.entry.body["routing"])).revision
@@ -153,7 +153,7 @@ def _at(record: Record) -> float:
 
 
 def _next(workspace: Workspace, wanted: Any) -> Record:
-    journal = laptop(workspace, "production").journal
+    journal = Platform(workspace).environment("production").journal
     _until(lambda: any(wanted(r) for r in journal.read(STREAM)), "the next record")
     return next(r for r in journal.read(STREAM) if wanted(r))
 

@@ -35,8 +35,8 @@ from modelcd.control import connect
 from modelcd.domain.delivery import stream_of
 from modelcd.domain.plain import to_plain
 from modelcd.domain.policy import Acceptance, Canary
-from modelcd.environments.laptop import laptop, walk_of
-from modelcd.environments.services import Services
+from modelcd.platform.environments import Platform
+from modelcd.platform.services import Services
 from modelcd.steps import build
 from modelcd.workspace import Workspace, open_workspace
 
@@ -94,8 +94,8 @@ def by_modelcd(workspace: Workspace, trained: Path, number: int) -> None:
 
 def proven(workspace: Workspace, trained: Path, number: int, rollout: Canary) -> int:
     """Register what was trained, with *rollout* as its policy, and return its version."""
-    env = laptop(workspace, "production")
-    walk = walk_of(workspace, env, Path.cwd(), "bench", secrets.token_hex(3))
+    place = Platform(workspace)
+    env, walk = place.environment("production"), place.walk(Path.cwd(), "bench", secrets.token_hex(3))
     walk.project = MemoryProject({"train": lambda arguments: _handed_over(trained, Path(str(arguments["out"])))})
     walk.spec = {
         "name": MODEL,

@@ -83,7 +83,7 @@ def _name_driver() -> None:
     from prefect.client.orchestration import get_client
     from prefect.context import FlowRunContext
 
-    from modelcd.environments.abandoned import driver_of
+    from modelcd.platform.abandoned import driver_of
 
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or not pages.get():

@@ -1,11 +1,11 @@
-"""From a project to production: the order of the steps, and what is left on Prefect's pages.
+"""From a project to its users: the order of the steps, and what is left on Prefect's pages.
 
 `deliver` walks everything that changed; `retrain` only goes on when there are new data.  `promote` and `rollback`
 move a version that exists.  All are drivers: whatever kills them, the journal stands and the reconciler goes on.
 
-The story itself (`deliver_in`, `promote_in`, `rollback_in`) goes in any `Place`, the functions at the top bind the
-laptop, and `flows/visible.py` makes Prefect's flows of them.  Nothing here imports Prefect, which takes more than a
-second: a delivery that finds nothing new is done by then.
+The story itself (`deliver_in`, `promote_in`, `rollback_in`) goes in any `Place`, the functions at the top bind that
+of a workspace, and `flows/visible.py` makes Prefect's flows of them.  Nothing here imports Prefect, which takes more
+than a second: a delivery that finds nothing new is done by then.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from modelcd.domain import promotion
 from modelcd.domain.delivery import SCHEDULED, stream_of
 from modelcd.domain.release import Ending, Endpoint, Release
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, parts
 from modelcd.environment import Environment
-from modelcd.environments.laptop import Laptop
 from modelcd.errors import Busy, Conflict, ModelcdError, Refused
 from modelcd.explaining import explained
 from modelcd.flows import _pages
 from modelcd.flows._effects import Outcome, leave, listener, nothing_asked, step
+from modelcd.platform.environments import Platform
 from modelcd.steps import build
 from modelcd.steps.place import Place
 from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_held, refuse_rejected, settle, told_of
@@ -57,30 +58,30 @@ known: ContextVar[Known | None] = ContextVar("known", default=None)
 def deliver(
     workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
 ) -> Told:
-    """Walk the project at *project* from its data to production, as far as it is good."""
-    place, who, path = Laptop(Workspace(Path(workspace))), by or actor(), Path(project)
+    """Walk the project at *project* from its data to the last environment, as far as it is good."""
+    place, who, path = Platform(Workspace(Path(workspace))), by or actor(), Path(project)
     with place.warm(path):
         return deliver_in(place, path, who, reason=reason, trigger=trigger, again=again)
 
 
 def retrain(workspace: str, project: str, trigger: str = "person", by: str = "") -> Told:
     """Deliver the project at *project* if there are data that its champion has not seen."""
-    place, who, path = Laptop(Workspace(Path(workspace))), by or actor(), Path(project)
+    place, who, path = Platform(Workspace(Path(workspace))), by or actor(), Path(project)
     with place.warm(path):
         return deliver_in(place, path, who, trigger=trigger, new_data=True)
 
 
 def retrain_delivered(model: str) -> Told:
     """Do the same for the folder from which a person delivered *model* last."""
-    place = Laptop(open_workspace())
+    place = Platform(open_workspace())
     return retrain_in(place, model, actor(), warm=place.warm)
 
 
 def promote(
     workspace: str, model: str, version: int, environment: str, reason: str = "", again: str = "", by: str = ""
 ) -> Told:
-    """Release a proven version into *environment*: by the ladder of its policy in production, at once elsewhere."""
-    place, who = Laptop(Workspace(Path(workspace))), by or actor()
+    """Release a proven version into *environment*: by the ladder of its policy, in the first of several at once."""
+    place, who = Platform(Workspace(Path(workspace))), by or actor()
     return promote_in(place, model, version, environment, who, reason=reason, again=again)
 
 
@@ -88,7 +89,7 @@ def rollback(
     workspace: str, model: str, environment: str, reason: str = "", to: int | None = None, by: str = ""
 ) -> Told:
     """End the release under way, or bring back the version before."""
-    place, who = Laptop(Workspace(Path(workspace))), by or actor()
+    place, who = Platform(Workspace(Path(workspace))), by or actor()
     return rollback_in(place, model, environment, who, reason=reason, to=to)
 
 
@@ -100,10 +101,19 @@ class _Way:
     """How one delivery goes: where, and what whoever wants it said."""
 
     place: Place
-    staging: Environment
-    production: Environment
     again: str
     new_data: bool
+
+    @property
+    def first(self) -> Environment:
+        """Where a version is accepted."""
+        return self.place.environment(self.place.names[0])
+
+    @property
+    def by_the_ladder(self) -> list[Environment]:
+        """Where it goes by the ladder of its policy, in their order; the last is what it is made for."""
+        names = self.place.names
+        return [self.place.environment(name) for name in names if promotion.by_the_ladder(names, name)]
 
 
 def deliver_in(
@@ -117,24 +127,23 @@ def deliver_in(
     new_data: bool = False,
     only: str = "",
 ) -> Told:
-    """Walk the project at *project* from its data to production in *place*; with *new_data* only if there are some.
+    """Walk the project at *project* from its data through *place*; with *new_data* only if there are some.
 
     With *only*, raises `Refused` when the project is that of another model.
     """
     walk = place.walk(project, who, secrets.token_hex(3))
-    staging, production = place.environment("staging"), walk.env
-    way = _Way(place, staging, production, again, new_data)
+    env, way = walk.env, _Way(place, again, new_data)
     step("describe", lambda: _described(walk))
     if only not in ("", walk.model):
         raise Refused(f"{project} is now the project of {walk.model}, not of {only}", help="deliver it by hand, once")
     try:
-        with production.journal.exclusive(stream_of(walk.model), 1.0):
-            walk.builds = build.read_builds(production, walk.model)
+        with env.journal.exclusive(stream_of(walk.model), 1.0):
+            walk.builds = build.read_builds(env, walk.model)
             build.open_delivery(walk, reason=reason, trigger=trigger)
             _scheduled(walk, trigger)
             return _recorded(walk, lambda: _walk(walk, way))
     except Busy as error:
-        under_way = build.read_builds(production, walk.model).open
+        under_way = build.read_builds(env, walk.model).open
         if under_way is None or "delivery" in error.message:
             raise
         raise Busy(
@@ -156,7 +165,7 @@ def retrain_in(
     *warm* keeps what starts that folder's commands quickly.  Raises `Refused`, and reads nothing of any folder, for a
     model that no person has delivered in *place*.
     """
-    project = build.read_builds(place.environment("production"), model).delivered_from
+    project = build.read_builds(place.environment(place.names[-1]), model).delivered_from
     if not project:
         raise Refused(f"no person has delivered {model!r} here", help="run modelcd deliver in its project, once")
     with warm(Path(project)):
@@ -208,16 +217,18 @@ def _closed(walk: build.Walk, ending: str, why: str, *, help: str = "", told: Ma
 
 
 def _walk(walk: build.Walk, way: _Way) -> Told:
-    staging, production = way.staging, way.production
-    endpoint = Watch(production.stream(walk.model)).refresh(production)
-    if endpoint.open is not None:
-        raise busy(endpoint, endpoint.open)
+    environments = way.by_the_ladder
+    endpoints = [Watch(env.stream(walk.model)).refresh(env) for env in environments]
+    for endpoint in endpoints:
+        if endpoint.open is not None:
+            raise busy(endpoint, endpoint.open)
     before = known.get()
     _checked(walk, "data", lambda: build.find_data(walk, before.data if before else None))
-    if told := nothing_new(walk, endpoint, way.again, way.new_data):
+    if told := nothing_new(walk, endpoints[-1], way.again, way.new_data):
         return told
-    refuse_held(endpoint)
-    champion = champion_of(production, endpoint)
+    for endpoint in endpoints:
+        refuse_held(endpoint)
+    champion = champion_of(environments[-1], endpoints[-1])
     # What takes seconds to import is needed only once the children have done their work.
     threading.Thread(target=_foreseen, args=(walk,), daemon=True).start()
     for checks in (
@@ -233,13 +244,33 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
             if finding.verdict is not Verdict.PASS and not nothing_asked(name, finding):
                 return _stopped(walk, name, finding)
     candidate = build.prove(walk)
-    _stage(walk, way, candidate)
-    finding = _checked(walk, "acceptance", lambda: build.accept_staged(walk, staging))
+    finding = _accepted(walk, way, candidate)
     if finding.verdict is not Verdict.PASS:
         return _stopped(walk, "acceptance", finding)
     candidate = build.candidate_from(walk.model, {**walk.builds.proven[candidate.version], "findings": _all(walk)})
-    watch = step("open", lambda: _open(production, candidate, walk.actor, _reason(walk), way.again))
-    return told_of(_drive(production, watch, walk.actor, way.place))
+    for env in environments:
+        if env is not environments[-1] and Watch(env.stream(walk.model)).refresh(env).champion == candidate.version:
+            continue
+        watch = step("open", partial(_open, env, candidate, walk.actor, _reason(walk), way.again))
+        release = _drive(env, watch, walk.actor, way.place)
+        if release.ending is not Ending.PROMOTED:
+            break
+    return told_of(release)
+
+
+def _accepted(walk: build.Walk, way: _Way, candidate: Candidate) -> Finding:
+    """Accept the version in the first environment, which it gets at once; before any traffic where there is but one."""
+    env = way.first
+    if len(way.place.names) > 1:
+        _stage(walk, way, candidate)
+        url = env.router.url(env.stream(walk.model))
+        return _checked(walk, "acceptance", lambda: build.accept_version(walk, env, url))
+
+    def run() -> Finding:
+        with build.before_traffic(walk, candidate) as url:
+            return build.accept_version(walk, env, url)
+
+    return _checked(walk, "acceptance", run)
 
 
 def _stopped(walk: build.Walk, name: str, finding: Finding) -> Told:
@@ -273,11 +304,11 @@ def nothing_new(walk: build.Walk, endpoint: Endpoint, again: str, new_data: bool
     built = {number: body for number, body in walk.builds.built.items() if body["training"] == training}
     champion = walk.builds.built.get(endpoint.champion or 0)
     if new_data and champion is not None and champion["data"] == walk.data["digest"]:
-        why = f"no new data: version {endpoint.champion} in production learned from these very files"
+        why = f"no new data: version {endpoint.champion} in {endpoint.environment} learned from these very files"
         return {"ending": "nothing new", "why": why, "version": endpoint.champion}
     for number in built:
         if number == endpoint.champion and not again:
-            why = f"version {number} in production was built from this very code, data and parameters"
+            why = f"version {number} in {endpoint.environment} was built from this very code, data and parameters"
             if walk.builds.proven[number]["policy_digest"] != walk.spec["policy_digest"]:
                 why += "; what changed of its policy (gates, guards, acceptance) holds from the next release on"
             return {"ending": "nothing new", "why": why, "version": number}
@@ -322,24 +353,24 @@ def _timed(walk: build.Walk, name: str, check: Callable[[], Finding]) -> tuple[F
 
 
 def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
-    staging = way.staging
+    staging = way.first
 
     def run() -> Finding:
         watch = Watch(staging.stream(walk.model))
-        if watch.refresh(staging).open is not None:  # the way back from what production took back
+        if watch.refresh(staging).open is not None:  # the way back from what was taken back behind it
             drive(staging, watch, actor=walk.actor, revive=way.place.revive)
         if watch.endpoint.champion == candidate.version:
-            return Finding("staging", Verdict.PASS, f"version {candidate.version} is staged already")
+            return Finding(staging.name, Verdict.PASS, f"version {candidate.version} is staged already")
         before = any(release.version == candidate.version for release in watch.endpoint.releases)
         again = f"delivery {walk.delivery}, to be accepted again" if before else ""
         watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", again)
         release = drive(staging, watch, actor=walk.actor, revive=way.place.revive)
         verdict = Verdict.PASS if release.ending is Ending.PROMOTED else Verdict.FAIL
-        return Finding("staging", verdict, str(release.closing.get("reason", "")), {"release": release.id})
+        return Finding(staging.name, verdict, str(release.closing.get("reason", "")), {"release": release.id})
 
-    finding = _checked(walk, "staging", run)
+    finding = _checked(walk, staging.name, run)
     if finding.verdict is not Verdict.PASS:
-        raise ModelcdError(f"version {candidate.version} did not come up in staging: {finding.reason}")
+        raise ModelcdError(f"version {candidate.version} did not come up in {staging.name}: {finding.reason}")
 
 
 def _reason(walk: build.Walk) -> str:
@@ -360,10 +391,13 @@ def promote_in(
     """Release the proven *version* of *model* into *environment* of *place*."""
     env = place.environment(environment)
     candidate = candidate_of(env, model, version)
-    if environment == "production":
-        build.refuse_unaccepted(env, model, version)
-    else:
+    names, before = place.names, promotion.before(place.names, environment)
+    if not promotion.by_the_ladder(names, environment):
         candidate = at_once(candidate)
+    elif before in ("", names[0]):
+        build.refuse_unaccepted(place.environment(names[0]), model, version)
+    else:
+        build.refuse_unserved(place.environment(before), model, version)
     endpoint = Watch(env.stream(model)).refresh(env)
     if endpoint.open is None and endpoint.champion == version and not again:
         why = f"version {version} serves {environment} already"

@@ -16,8 +16,8 @@ from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
-from modelcd.environments.journal import journal_of
 from modelcd.flows.visible import retrain_delivered
+from modelcd.platform.journal import journal_of
 from modelcd.steps.schedule import Scheduled, read_schedules
 from modelcd.workspace import Workspace, open_workspace
 

@@ -57,6 +57,6 @@ def _visibly(name: str, parameters: dict[str, Any]) -> None:
 
     from modelcd.flows.visible import FLOWS
 
-    # Nobody listens to heartbeats (see `environments/abandoned.py`), and ending them takes a second of each flow.
+    # Nobody listens to heartbeats (see `platform/abandoned.py`), and ending them takes a second of each flow.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         FLOWS[name](**parameters)

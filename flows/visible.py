@@ -18,7 +18,7 @@ from modelcd.flows.deliver import Told
 def deliver(
     workspace: str, project: str, reason: str = "", trigger: str = "person", again: str = "", by: str = ""
 ) -> State[Told]:
-    """Walk the project at *project* from its data to production, as far as it is good."""
+    """Walk the project at *project* from its data to the last environment, as far as it is good."""
     return _shown(partial(stories.deliver, workspace, project, reason, trigger, again, by))
 
 
@@ -41,7 +41,7 @@ def retrain_delivered(model: str) -> State[Told]:
 def promote(
     workspace: str, model: str, version: int, environment: str, reason: str = "", again: str = "", by: str = ""
 ) -> State[Told]:
-    """Release a proven version into *environment*: by the ladder of its policy in production, at once elsewhere."""
+    """Release a proven version into *environment*: by the ladder of its policy, in the first of several at once."""
     return _shown(partial(stories.promote, workspace, model, version, environment, reason, again, by))
 
 

@@ -112,6 +112,12 @@ class Stage:
     faults: Faults | None = None
     notifier: Notifier = field(default_factory=MemoryNotifier)
     catalog: Catalog = field(default_factory=MemoryCatalog)
+    order: tuple[str, ...] = ("staging", "production")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The environments, in the order of a promotion."""
+        return self.order
 
     def environment(self, name: str) -> Environment:
         """Return the environment *name*."""
@@ -121,7 +127,7 @@ class Stage:
         """Return a delivery of the scripted project."""
         scripted = project(self.data)
         return Walk(
-            env=self.environment("production"),
+            env=self.environment(self.order[-1]),
             project=self.faults.port("Project", scripted) if self.faults else scripted,
             path=project_at,
             folder=self.folder / "builds" / delivery,

@@ -22,7 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelcd.domain.delivery import Delivery
+from modelcd.domain import promotion
+from modelcd.domain.delivery import Delivery, is_endpoint
 from modelcd.domain.lineage import commit_of, compared
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import READING, Canary
@@ -33,16 +34,15 @@ from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, 
 from modelcd.explaining import explained, next_steps, verified
 from modelcd.history import History, delivery_plain, release_plain, serving_plain
 from modelcd.rows import rows_of
-from modelcd.workspace import Workspace, actor, open_workspace, private
+from modelcd.workspace import LOCAL, Workspace, actor, open_workspace, private
 
 if TYPE_CHECKING:
     from modelcd.adapters.journal import SqlJournal
     from modelcd.flows.deliver import Known
     from modelcd.labelling import Labelling
     from modelcd.planning import Given
+    from modelcd.platform.environments import Platform
     from modelcd.steps.watch import Watch
-
-ENVIRONMENTS = ("staging", "production")
 
 FULL = 8_000_000
 """Bytes free on the disk below which it is as good as full."""
@@ -92,7 +92,6 @@ class Control:
     workspace: Workspace
     tell: Callable[[str, str, Any, float], None] = field(default=lambda *_: None)
     starting: Callable[[str], None] = field(default=lambda _: None)
-    _environments: dict[str, Environment] = field(default_factory=dict, init=False, repr=False, compare=False)
     _doors: dict[str, Labelling] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # -- moving --------------------------------------------------------------------------------------------------------
@@ -100,7 +99,7 @@ class Control:
     def deliver(
         self, project: str | Path = ".", *, reason: str = "", again: str = "", trigger: str = "person"
     ) -> Plain:
-        """Build, validate and release a project, from its data to production; returns when that has ended.
+        """Build, validate and release a project, from its data to the last environment; returns when that has ended.
 
         Args:
             project: The folder with `pipeline.py`.
@@ -140,15 +139,13 @@ class Control:
         """
         return self._walk("retrain", project, trigger=trigger)
 
-    def promote(
-        self, model: str, version: int, environment: str = "production", *, reason: str = "", again: str = ""
-    ) -> Plain:
+    def promote(self, model: str, version: int, environment: str = "", *, reason: str = "", again: str = "") -> Plain:
         """Release a version that passed its gates.
 
         Args:
             model: Its name.
             version: The number of the version.
-            environment: Where to, `staging` or `production`.
+            environment: Where to; by default the last one.
             reason: Why; it stands in the history.
             again: Why a version that was rejected before is tried once more.
 
@@ -165,19 +162,17 @@ class Control:
             >>> told["ending"], told["version"]
             ('promoted', 1)
         """
-        self._known(model, environment)
+        environment = self._known(model, environment)
         return self._flow("promote", model=model, version=version, environment=environment, reason=reason, again=again)
 
-    def rollback(
-        self, model: str, environment: str = "production", *, to: int | None = None, reason: str = ""
-    ) -> Plain:
+    def rollback(self, model: str, environment: str = "", *, to: int | None = None, reason: str = "") -> Plain:
         """End the release under way, or bring back the version before.
 
         It needs the journal and the gateway and nothing else: no flow, no registry, nobody's leave.
 
         Args:
             model: Its name.
-            environment: Where.
+            environment: Where; by default the last one.
             to: The version to bring back; by default the one before.
             reason: Why; it stands in the history, and the version that is taken out is not released again without
                 another one.
@@ -193,14 +188,13 @@ class Control:
             >>> told["version"]
             1
         """
-        from modelcd.environments.laptop import Laptop
-        from modelcd.environments.services import Services
+        from modelcd.platform.services import Services
         from modelcd.steps.rollback import begin_rollback, roll_back
 
-        env, services, who = self._environment(environment), Services(self.workspace), actor()
+        env, services, who = self._platform.environment(environment or self._last), Services(self.workspace), actor()
 
         def begin() -> Watch:
-            self._known(model, environment)
+            self._known(model, env.name)
             return begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3))
 
         try:
@@ -212,22 +206,22 @@ class Control:
         services.up(("gateway",), tell=self.starting)
 
         def told(state: str, what: Any) -> None:
-            self.tell(environment, state, what, 0.0)
+            self.tell(env.name, state, what, 0.0)
 
-        look, say, revive = partial(told, "look"), partial(told, "note"), Laptop(self.workspace).revive
+        look, say, revive = partial(told, "look"), partial(told, "note"), self._platform.revive
         try:
             return roll_back(env, watch, actor=who, tell=look, say=say, revive=revive)
         finally:
             services.up(("control",), tell=self.starting)
 
-    def hold(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
+    def hold(self, model: str, environment: str = "", *, reason: str = "") -> Plain:
         """Take over: the release under way stays at its share, and nothing changed by hand is put right.
 
         Guards keep running, and a rollback still works.  The hold ends with `release`, and with nothing else.
 
         Args:
             model: Its name.
-            environment: Where.
+            environment: Where; by default the last one.
             reason: Why; it stands in the history.
 
         Returns:
@@ -239,12 +233,12 @@ class Control:
         """
         return self._ask(model, environment, Ask.HOLD, reason)
 
-    def release(self, model: str, environment: str = "production", *, reason: str = "") -> Plain:
+    def release(self, model: str, environment: str = "", *, reason: str = "") -> Plain:
         """End a hold: modelcd goes on with what is under way, and puts right what differs from what is wanted.
 
         Args:
             model: Its name.
-            environment: Where.
+            environment: Where; by default the last one.
             reason: Why; it stands in the history.
 
         Returns:
@@ -259,25 +253,26 @@ class Control:
     def _ask(self, model: str, environment: str, what: Ask, reason: str) -> Plain:
         from modelcd.steps.release import ask
 
-        self._known(model, environment)
-        watch = ask(self._environment(environment), model, what, actor=actor(), reason=reason)
+        env = self._known_in(model, environment)
+        watch = ask(env, model, what, actor=actor(), reason=reason)
         return self._status(watch.endpoint)
 
     def _walk(self, name: str, project: str | Path, **parameters: Any) -> Plain:
         from modelcd.adapters.children import warm
+        from modelcd.platform.declared import adopt
 
         path = self._project(project)
         self.tell("describe", "begin", None, 0.0)
         seen = self.workspace.path / "builds" / f"{sha256(str(path).encode()).hexdigest()[:16]}.seen"
+        adopt(self.workspace, path, used=any(is_endpoint(stream) for stream in self._journal.heads()))
         with warm(path), private():
             if _changed(path, seen):
                 # Something is to be delivered, most likely, and Prefect takes as long to import as that to be read.
                 threading.Thread(target=self._prefect, daemon=True).start()
-            from modelcd.environments.laptop import Laptop
             from modelcd.flows.deliver import look
 
             again, new_data = parameters.get("again", ""), name == "retrain"
-            known, new = look(Laptop(self.workspace), path, self._describe(path), again=again, new_data=new_data)
+            known, new = look(self._platform, path, self._describe(path), again=again, new_data=new_data)
             told = self._flow(name, known, visibly=new, project=str(path), **parameters)
             if told["ending"] in ("promoted", "nothing new"):
                 seen.parent.mkdir(parents=True, exist_ok=True)
@@ -285,7 +280,7 @@ class Control:
             return told
 
     def _prefect(self) -> None:
-        from modelcd.environments.services import prefect_settings
+        from modelcd.platform.services import prefect_settings
 
         os.environ.update(prefect_settings(self.workspace))  # another server must not be sent our credential
         import_module("modelcd.flows.visible")
@@ -298,8 +293,8 @@ class Control:
         return spec
 
     def _flow(self, name: str, known: Known | None = None, *, visibly: bool = True, **parameters: Any) -> Plain:
-        from modelcd.environments.services import FOR_FLOWS, Services
         from modelcd.flows.run import run_flow
+        from modelcd.platform.services import FOR_FLOWS, Services
 
         with private():
             Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
@@ -311,14 +306,14 @@ class Control:
     # -- serving -------------------------------------------------------------------------------------------------------
 
     def predict(
-        self, model: str, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any], environment: str = "production"
+        self, model: str, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any], environment: str = ""
     ) -> Plain:
         """Ask the stable address of *model* for one score per row.
 
         Args:
             model: Its name.
             rows: One row (a mapping from column to value), a list of them, or a DataFrame.
-            environment: Where.
+            environment: Where; by default the last one.
 
         Returns:
             `scores` in the order of the rows, `model`, `version`, and `prediction`, the id for `feedback`; of many
@@ -335,8 +330,7 @@ class Control:
             >>> len(told["scores"]), told["version"]
             (1, '1')
         """
-        self._known(model, environment)
-        env = self._environment(environment)
+        env = self._known_in(model, environment)
         rows = rows_of(rows)
         try:
             answer = env.scoring.predict(env.router.url(env.stream(model)), rows)
@@ -356,7 +350,7 @@ class Control:
         self,
         model: str,
         labels: Iterable[Any] = (),
-        environment: str = "production",
+        environment: str = "",
         *,
         withdraw: Iterable[str] = (),
         correct: bool = False,
@@ -369,7 +363,7 @@ class Control:
         Args:
             model: Its name.
             labels: Pairs of a prediction's id and its label, or mappings `{"id": …, "label": …}`.
-            environment: Where they were served.
+            environment: Where they were served; by default the last one.
             withdraw: Ids of predictions whose label is taken back.
             correct: Replace a label that was told before and differs; without it that label is refused.
             reason: Why labels are changed; verdicts that used them say so.
@@ -392,17 +386,17 @@ class Control:
         """
         from modelcd.labelling import Labelling
 
-        self._known(model, environment)
-        door = self._doors.setdefault(environment, Labelling(self._environment(environment)))
+        env = self._known_in(model, environment)
+        door = self._doors.setdefault(env.name, Labelling(env))
         return door.take(model, labels, withdraw, correct=correct, by=actor(), reason=reason)
 
-    def log(self, model: str, version: int, environment: str = "production", lines: int = 50) -> str:
+    def log(self, model: str, version: int, environment: str = "", lines: int = 50) -> str:
         """Return what a version printed, also after it ended.
 
         Args:
             model: Its name.
             version: The number of the version.
-            environment: Where it ran.
+            environment: Where it ran; by default the last one.
             lines: How many of the newest lines.
 
         Raises:
@@ -412,11 +406,10 @@ class Control:
             >>> isinstance(control.log("churn", 1, lines=5), str)
             True
         """
-        self._known(model, environment)
+        env = self._known_in(model, environment)
         known = {release.version for e in self._history.endpoints(model) for release in e.releases}
         if version not in known:
             raise UnknownName("version", str(version), [str(number) for number in known])
-        env = self._environment(environment)
         return env.runtime.log(f"{env.stream(model)}@{version}", lines)
 
     def down(self) -> list[str]:
@@ -431,35 +424,36 @@ class Control:
         """
         from concurrent.futures import ThreadPoolExecutor
 
-        from modelcd.environments.services import Services
+        from modelcd.platform.services import Services
 
         ended = Services(self.workspace).down()
-        runtime = self._environment("production").runtime
-        places = {instance.place for instance in runtime.instances()} | {e.stream for e in self._history.standing()}
+        runtimes = [env.runtime for env in self._platform.all().values()]
+        running = {instance.place for runtime in runtimes for instance in runtime.instances()}
+        places = running | {endpoint.stream for endpoint in self._history.standing()}
 
         def end(place: str) -> list[str]:
             # Without a gateway no further tick gets so far as to start anything; one under way may have.
             with self._journal.exclusive(place, 30.0):
-                there = runtime.instances(place)
-                for instance in there:
+                there = [(runtime, instance) for runtime in runtimes for instance in runtime.instances(place)]
+                for runtime, instance in there:
                     runtime.stop(instance.id)
-                return [instance.id for instance in there if instance.alive]
+                return list(dict.fromkeys(instance.id for _, instance in there if instance.alive))
 
         with ThreadPoolExecutor(8) as pool:
             return ended + [name for names in pool.map(end, sorted(places)) for name in names]
 
-    def url(self, model: str, environment: str = "production") -> str:
+    def url(self, model: str, environment: str = "") -> str:
         """Return the stable address of a model, whichever version answers there.
 
         Args:
             model: Its name.
-            environment: Where.
+            environment: Where; by default the last one.
 
         Examples:
             >>> control.url("churn")
             'http://127.0.0.1:.../production/churn'
         """
-        return f"http://127.0.0.1:{self.workspace.ports['gateway']}/{environment}/{model}"
+        return f"http://{LOCAL}:{self.workspace.ports['gateway']}/{environment or self._last}/{model}"
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -504,6 +498,34 @@ class Control:
 
         found, now = read_schedules(self._journal), datetime.now(UTC)
         return {name: one.plain(now) for name, one in found.items() if model in ("", name)}
+
+    def environments(self) -> list[Plain]:
+        """Tell where models run, and how a version gets there.
+
+        Returns:
+            A line per environment in the order of a promotion: `environment`, `kind`, `takes` (what it lets in), `how`
+            (the way a version gets its traffic) and `from`, the file and line that say so.
+
+        Raises:
+            ConfigurationError: The file of the environments cannot be read as such; the message names the line.
+
+        Examples:
+            >>> [line["environment"] for line in control.environments()]
+            ['staging', 'production']
+        """
+        from modelcd.platform.declared import declared, whence
+
+        kinds, names = declared(self.workspace), self._names
+        return [
+            {
+                "environment": kind.name,
+                "kind": type(kind).__name__,
+                "takes": promotion.takes(names, kind.name),
+                "how": "by the ladder" if promotion.by_the_ladder(names, kind.name) else "at once",
+                "from": where,
+            }
+            for kind, where in zip(kinds, whence(self.workspace), strict=True)
+        ]
 
     def history(self, model: str, environment: str = "") -> list[Plain]:
         """Return the releases and deliveries of a model, newest first.
@@ -569,7 +591,7 @@ class Control:
 
         Returns:
             A line per version: `version`, `built`, the digests of artifact, `data` and `code`, `commit`, `rows`,
-            `from` and `until`, whether it is `proven` (gates) and `accepted` (staging), and where it `serves`.
+            `from` and `until`, whether it is `proven` (gates) and `accepted`, and where it `serves`.
 
         Examples:
             >>> oldest = control.versions("churn")[-1]
@@ -673,7 +695,7 @@ class Control:
             >>> told["release"] == first
             True
         """
-        from modelcd.environments.replayed import replayed
+        from modelcd.replayed import replayed
 
         where, release = self._history.find(prefix)
         if isinstance(where, str) or isinstance(release, Delivery):
@@ -692,7 +714,7 @@ class Control:
         soonest: bool = False,
         exposed: float | None = None,
     ) -> Plain:
-        """Forecast what the next release into production will need; nothing is started or recorded.
+        """Forecast what the next release by the ladder will need; nothing is started or recorded.
 
         Args:
             model: Its name, to plan under the policy of its newest release; empty for the model of *project*.
@@ -720,15 +742,17 @@ class Control:
         from modelcd.planning import Given, newest_policy, planned
 
         if model:
-            self._known(model, "production")
-            found = self._policy(policy) if policy else newest_policy(self._history.traffic_of(model))
+            self._known(model, "")
+            found = self._policy(policy) if policy else newest_policy(self._history.traffic_of(model, self._last))
         else:
             described = self._describe(self._project(project))
             model = str(described["name"])
             found = self._policy(policy) if policy else from_plain(Canary, described["rollout"])
         return {
             "model": model,
-            **planned(found, self._history.traffic_of(model), given or Given(), soonest=soonest, exposed=exposed),
+            **planned(
+                found, self._history.traffic_of(model, self._last), given or Given(), soonest=soonest, exposed=exposed
+            ),
         }
 
     def _policy(self, given: str | Path | Canary) -> Canary:
@@ -745,7 +769,7 @@ class Control:
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:
         """Return what the version said of the last request it failed at, if its log still has it and it is ours."""
-        runtime = self._environment(endpoint.environment).runtime
+        runtime = self._platform.environment(endpoint.environment).runtime
         for line in reversed(runtime.log(f"{endpoint.stream}@{release.version}", 2_000).splitlines()):
             with suppress(ValueError):
                 said = json.loads(line)
@@ -801,7 +825,7 @@ class Control:
             >>> control.services()["gateway"]
             {'alive': True, 'url': 'http://127.0.0.1:...'}
         """
-        from modelcd.environments.services import EVERYTHING, ON_DEMAND, Services
+        from modelcd.platform.services import EVERYTHING, ON_DEMAND, Services
 
         services = Services(self.workspace)
         urls = {name: services.url(name) for name in (*EVERYTHING, *ON_DEMAND) if name in self.workspace.ports}
@@ -823,7 +847,7 @@ class Control:
             >>> control.asleep()
             []
         """
-        from modelcd.environments.services import Services
+        from modelcd.platform.services import Services
 
         services = Services(self.workspace)
         return [name for name in ("gateway", "control") if not services.alive(name)]
@@ -832,7 +856,7 @@ class Control:
 
     @cached_property
     def _journal(self) -> SqlJournal:
-        from modelcd.environments.journal import journal_of
+        from modelcd.platform.journal import journal_of
 
         return journal_of(self.workspace)
 
@@ -840,24 +864,42 @@ class Control:
     def _history(self) -> History:
         return History(self._journal)
 
-    def _environment(self, name: str) -> Environment:
-        if name not in self._environments:
-            from modelcd.environments.laptop import laptop
+    @cached_property
+    def _platform(self) -> Platform:
+        from modelcd.platform.environments import Platform
 
-            self._environments[name] = laptop(self.workspace, name)
-        return self._environments[name]
+        return Platform(self.workspace)
 
-    def _known(self, model: str, environment: str, *, tried: bool = False) -> None:
-        """Raise `UnknownName` for what is no model, unless it was delivered and *tried* says that this is enough."""
-        if environment and environment not in ENVIRONMENTS:
-            raise UnknownName("environment", environment, ENVIRONMENTS)
+    @property
+    def _names(self) -> tuple[str, ...]:
+        from modelcd.platform.declared import declared  # not of what is bound: that takes imports
+
+        return tuple(kind.name for kind in declared(self.workspace))
+
+    @property
+    def _last(self) -> str:
+        return self._names[-1]
+
+    def _known_in(self, model: str, environment: str) -> Environment:
+        """Return the environment that is meant, the last by default; raises `UnknownName` for what is no model."""
+        return self._platform.environment(self._known(model, environment))
+
+    def _known(self, model: str, environment: str, *, tried: bool = False) -> str:
+        """Return the name of the environment that is meant.
+
+        Raises `UnknownName` for what is no model, unless it was delivered and *tried* says that this is enough.
+        """
+        names = self._names
+        if environment and environment not in names:
+            raise UnknownName("environment", environment, names)
         if model in (models := self._history.models()):
-            return
+            return environment or names[-1]
         if model not in self._history.delivered():
             raise UnknownName("model", model, models)
         if not tried:
             help = f"no delivery of it got as far as a version; why: modelcd history {model}"
             raise UnknownName("model", model, models, help=help)
+        return environment or names[-1]
 
     def _project(self, project: str | Path) -> Path:
         path = Path(project).expanduser().resolve()

@@ -132,7 +132,7 @@ _STOPPED = {
     "expectations": "Bring data that meet them, or change expectations in pipeline.py",
     "tests": "Make the project's tests pass",
     "gates": "Train a better version, or change gates in pipeline.py",
-    "acceptance": "Make it pass in staging, or change acceptance in pipeline.py",
+    "acceptance": "Make it pass, or change acceptance in pipeline.py",
 }
 
 
@@ -150,8 +150,9 @@ def next_steps(model: str, delivery: Delivery) -> list[dict[str, str]]:
         case "stopped":
             at = delivery.why.partition(":")[0]
             steps = [("Each check in numbers", f"modelcd explain {delivery.id} --json")]
-            if at == "acceptance":
-                steps.append(("Its log", f"modelcd logs {model} {version} --in staging"))
+            accepted_in = [step["name"] for step in delivery.steps if "release" in step["evidence"]]
+            if at == "acceptance" and accepted_in:
+                steps.append(("Its log", f"modelcd logs {model} {version} --in {accepted_in[-1]}"))
             steps.append((f"{_STOPPED.get(at, 'Put right what was found')}, then", deliver))
             if version is not None:
                 steps.append(

@@ -109,7 +109,7 @@ class History:
         where, _ = self.find(prefix)
         raise UsageError(f"{prefix} is a delivery, and no traffic was judged", help=f"see: modelcd history {where}")
 
-    def traffic_of(self, model: str, environment: str = "production") -> Recorded:
+    def traffic_of(self, model: str, environment: str) -> Recorded:
         """Return what the releases of *model* tell of the traffic that the next one will meet."""
         stream = f"{environment}/{model}"
         return recorded(stream, self.journal.read(stream))

@@ -37,6 +37,9 @@ FORMAT = 1
 PORTS = {"gateway": 8700, "gateway-admin": 8701, "prefect": 8702, "control": 8703, "mlflow": 8704}
 """The ports of the user's own workspace, by service."""
 
+LOCAL = "127.0.0.1"
+"""Where the services of a workspace listen: nobody else reaches them."""
+
 FOLDERS = ("journal", "registry", "prefect", "gateway", "places", "predictions", "snapshots", "builds", "services")
 """What is ours in the folder of a workspace."""
 
@@ -103,6 +106,15 @@ class Workspace:
     def share_journal(self, address: str) -> None:
         """Remember the *address* of a shared journal, without its password."""
         _write(self.settings, {**_read(self.settings), "journal": address})
+
+    @property
+    def environments(self) -> str:
+        """The file that says which environments there are; empty where nobody named one."""
+        return str(_read(self.settings).get("environments", "")) if self.settings.exists() else ""
+
+    def use_environments(self, file: Path) -> None:
+        """Remember the *file* that says which environments there are."""
+        _write(self.settings, {**_read(self.settings), "environments": str(file)})
 
     def with_ports(self, changed: Mapping[str, int]) -> Workspace:
         """Remember other ports and return the workspace that uses them."""
@@ -173,7 +185,7 @@ def port_is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((LOCAL, port))
         except OSError:
             return False
     return True

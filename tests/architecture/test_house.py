@@ -165,3 +165,22 @@ def test_mypy_is_content_with_the_whole_package(tmp_path: Path) -> None:
     said = run("mypy", "modelcd", "--cache-dir", str(ROOT / ".mypy_cache" / "package"), cwd=tmp_path)
 
     assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_nothing_above_the_environments_names_one() -> None:
+    """What happens in an environment follows from its place in the order; only their kinds know a technology."""
+    above = [ROOT / "flows", *(ROOT / "src/modelcd" / name for name in ("api", "cli", "steps", "domain"))]
+    paths = [path for folder in above for path in folder.rglob("*.py") if "scaffold" not in path.parts]
+    paths += [ROOT / "src/modelcd" / f"{name}.py" for name in ("control", "history", "planning", "explaining")]
+
+    found = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for text in ([node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else [])
+        if text in ("staging", "production") or text.startswith("http://127.0.0.1")
+    ]
+    named = [str(path) for path in paths if re.search(r"\bLaptop\b", path.read_text(encoding="utf-8"))]
+
+    assert found == []
+    assert named == []

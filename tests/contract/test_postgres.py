@@ -19,8 +19,8 @@ from modelcd.adapters.journal import FORMAT, SqlJournal
 from modelcd.adapters.migrations import upgrade
 from modelcd.adapters.postgres import Postgres, PostgresClock
 from modelcd.domain.records import broken
-from modelcd.environments.journal import clock_of, journal_of
 from modelcd.errors import ConfigurationError, JournalError
+from modelcd.platform.journal import clock_of, journal_of
 from modelcd.testing.clock import ClockContract
 from modelcd.testing.journal import (
     STREAM,

@@ -34,7 +34,7 @@ from modelcd import connect
 from modelcd.adapters.guard import credential
 from modelcd.control import Control
 from modelcd.domain.routing import Arm, Routing
-from modelcd.environments.laptop import laptop
+from modelcd.platform.environments import Platform
 from modelcd.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(400)
@@ -157,12 +157,12 @@ class Day:
 
     def runs(self, version: int) -> bool:
         """Say whether a version runs in production."""
-        env = laptop(Workspace(self.modelcd.workspace), "production")
+        env = Platform(Workspace(self.modelcd.workspace)).environment("production")
         return any(i.alive and i.version == version for i in env.runtime.instances(env.stream(MODEL)))
 
     def alias(self) -> int | None:
         """Return the version that the registry's alias names."""
-        registry = laptop(Workspace(self.modelcd.workspace), "production").registry
+        registry = Platform(Workspace(self.modelcd.workspace)).environment("production").registry
         return next((v.number for v in registry.versions(MODEL) if "production" in v.aliases), None)
 
     def notices(self) -> list[dict[str, str]]:
@@ -399,14 +399,14 @@ def test_a_locked_registry_keeps_no_release_from_ending_and_its_alias_follows(da
 
 def test_an_alias_moved_by_hand_is_put_back(day: Day) -> None:
     champion = day.champion()
-    registry = laptop(Workspace(day.modelcd.workspace), "production").registry
+    registry = Platform(Workspace(day.modelcd.workspace)).environment("production").registry
     registry.point(MODEL, "production", 3 - champion)
 
     eventually(lambda: day.alias() == champion, "the alias of the champion")
 
 
 def test_a_gateway_changed_by_hand_is_put_right_unless_somebody_holds_it(day: Day) -> None:
-    env = laptop(Workspace(day.modelcd.workspace), "production")
+    env = Platform(Workspace(day.modelcd.workspace)).environment("production")
     stream, champion = env.stream(MODEL), day.champion()
     wanted = env.router.read(stream)
     by_hand = Routing((Arm(champion, 100.0),), salt="by hand")

@@ -45,6 +45,7 @@ SAID = {
     "--version": "modelcd ",
     "check": "ok  pipeline.py describes tumour",
     "diff MODEL 1 2": "version 1 → version ",
+    "environments": "what was accepted in staging",
     "explain RELEASE": "of tumour in production",
     "feedback MODEL ID=true": '"joined"',
     "history MODEL": "promoted",

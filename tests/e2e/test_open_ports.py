@@ -14,7 +14,7 @@ import pytest
 from desk import MODEL, Delivered
 
 from modelcd.adapters.guard import USER, credential
-from modelcd.environments.services import Services
+from modelcd.platform.services import Services
 from modelcd.workspace import open_workspace
 
 pytestmark = pytest.mark.timeout(600)

@@ -23,7 +23,7 @@ from browser import Browser, Page, browsing
 from desk import MODEL, Delivered
 
 from modelcd.adapters.guard import USER, credential
-from modelcd.environments.services import Services
+from modelcd.platform.services import Services
 from modelcd.testing.traffic import eventually
 from modelcd.workspace import open_workspace
 

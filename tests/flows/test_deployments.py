@@ -16,8 +16,8 @@ from modelcd.adapters.guard import credential
 from modelcd.domain.delivery import SCHEDULES
 from modelcd.domain.records import Entry
 from modelcd.domain.schedule import Retrain
-from modelcd.environments.journal import journal_of
-from modelcd.environments.services import Services
+from modelcd.platform.journal import journal_of
+from modelcd.platform.services import Services
 from modelcd.testing.traffic import free_port
 from modelcd.workspace import open_workspace
 

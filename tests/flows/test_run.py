@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from modelcd.adapters.guard import credential
-from modelcd.environments.services import Services, prefect_settings
+from modelcd.platform.services import Services, prefect_settings
 from modelcd.testing.traffic import free_port
 from modelcd.workspace import Workspace, open_workspace
 

@@ -17,10 +17,10 @@ import pytest
 
 from modelcd.adapters.guard import credential
 from modelcd.domain.verdict import Finding, Verdict
-from modelcd.environments.abandoned import close_abandoned, driver_of, gone
-from modelcd.environments.services import Services, prefect_settings
 from modelcd.errors import CannotTell, Refused
 from modelcd.flows import _states
+from modelcd.platform.abandoned import close_abandoned, driver_of, gone
+from modelcd.platform.services import Services, prefect_settings
 from modelcd.testing.traffic import free_port
 from modelcd.workspace import open_workspace
 

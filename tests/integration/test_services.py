@@ -12,7 +12,7 @@ import pytest
 
 from modelcd.adapters.processes import ProcessRuntime
 from modelcd.control import Control
-from modelcd.environments.services import Services
+from modelcd.platform.services import Services
 from modelcd.ports import Unit
 from modelcd.testing.traffic import free_port
 from modelcd.workspace import open_workspace

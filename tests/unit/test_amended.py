@@ -21,9 +21,9 @@ from modelcd.domain.restated import CHANGED, looks_of, restated
 from modelcd.domain.samples import block_from
 from modelcd.domain.story import timeline
 from modelcd.domain.trace import trace
-from modelcd.environments.replayed import replayed
 from modelcd.explaining import explained, verified
 from modelcd.ports import Amendment, Label
+from modelcd.replayed import replayed
 from modelcd.steps.late import LATE_EVERY, judge_of
 from modelcd.steps.tick import tick_on
 from modelcd.steps.watch import Watch

@@ -60,7 +60,7 @@ def explained(desk: Desk, folder: Path, capsys: pytest.CaptureFixture[str], monk
             {"accept": BAD},
             [
                 "Its log: modelcd logs m 1 --in staging",
-                "Make it pass in staging, or change acceptance in pipeline.py, then: modelcd deliver",
+                "Make it pass, or change acceptance in pipeline.py, then: modelcd deliver",
                 "Until a delivery of version 1 passes, this refuses it: modelcd promote m 1",
             ],
         ),

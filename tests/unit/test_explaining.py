@@ -112,7 +112,7 @@ def test_a_way_back_is_told_with_its_numbers_its_cost_and_what_to_do(told: Told,
     assert "The way back was rehearsed in 0.14 s; gone in earnest, it took 0.14 s." in out
     assert "with a chance of 1 %" in out
     assert f"(p {figures.chance(exact['budget']['p'])}, however" in out.replace("\n    ", " ")
-    assert "  Its log: modelcd logs m 3\n" in out
+    assert "  Its log: modelcd logs m 3 --in production\n" in out
     assert '  Try again: modelcd deliver --again "why"\n' in out
     assert max(map(len, out.splitlines())) <= 100
 
@@ -130,7 +130,7 @@ def test_a_promotion_says_what_each_guard_was_certified_at(told: Told, said: Sai
         in out
     )
     assert "Certified for 50 %: " in out
-    assert "  If it has to go: modelcd rollback m\n" in out
+    assert "  If it has to go: modelcd rollback m --in production\n" in out
     assert "Still needed" not in out
 
 

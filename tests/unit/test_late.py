@@ -17,9 +17,9 @@ from modelcd.domain.records import Entry, Record, until
 from modelcd.domain.release import Ask, Ending, Endpoint, Release, fold, misremembered, since
 from modelcd.domain.story import news, timeline, why
 from modelcd.domain.verdict import Verdict
-from modelcd.environments.replayed import replayed
 from modelcd.errors import Conflict, PredictionsError
 from modelcd.ports import Label, Labelled
+from modelcd.replayed import replayed
 from modelcd.steps.late import LATE_EVERY, judge_of
 from modelcd.steps.reconcile import ACTOR, Reconciler
 from modelcd.steps.release import ask

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelcd.environments.journal import journal_of
+from modelcd.platform.journal import journal_of
 from modelcd.workspace import open_workspace, private
 
 

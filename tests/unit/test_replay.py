@@ -34,9 +34,9 @@ from modelcd.domain.release import Ask
 from modelcd.domain.replay import recording
 from modelcd.domain.routing import Routing
 from modelcd.domain.samples import Counters
-from modelcd.environments.replayed import Replayed, replayed
 from modelcd.errors import UsageError
 from modelcd.ports import Label
+from modelcd.replayed import Replayed, replayed
 from modelcd.steps.release import ask
 from modelcd.steps.replay import replay
 

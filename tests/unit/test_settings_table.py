@@ -59,6 +59,7 @@ def test_every_environment_variable_is_in_the_table_and_no_other() -> None:
 
 def test_every_key_of_the_workspace_is_in_the_table_and_no_other(tmp_path: Path) -> None:
     workspace = open_workspace(tmp_path / "workspace")
+    workspace.use_environments(tmp_path / "environments.py")
     workspace.share_journal("postgresql://ann@host/journal")
     workspace.with_allowed(["models.example.com"], [], [])
     written = json.loads(workspace.settings.read_text(encoding="utf-8"))

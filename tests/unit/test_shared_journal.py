@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from modelcd.adapters.environment import passed
-from modelcd.environments.journal import journal_of, without_password
 from modelcd.errors import ConfigurationError
+from modelcd.platform.journal import journal_of, without_password
 from modelcd.workspace import open_workspace
 
 ADDRESS = "postgresql://ada:hunter2@db.example:5432/modelcd"

@@ -15,7 +15,7 @@ from lived import ERRORS, GOOD, LATENCY, Crowd, Kind, Life
 from modelcd.domain.policy import Canary
 from modelcd.domain.records import Record
 from modelcd.domain.release import Ending, Release
-from modelcd.environments.replayed import replayed
+from modelcd.replayed import replayed
 from modelcd.steps.tick import tick
 
 DAY = 86_400.0

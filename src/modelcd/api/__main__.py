@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -14,14 +14,15 @@ import httpx
 import psutil
 
 from modelcd.adapters.guard import server
+from modelcd.adapters.notices import Notices
 from modelcd.api.app import application
-from modelcd.control import ENVIRONMENTS, Control
+from modelcd.control import Control
 from modelcd.domain.delivery import SCHEDULES
-from modelcd.environments.abandoned import close_abandoned
-from modelcd.environments.journal import journal_of
-from modelcd.environments.laptop import catalog, laptop, notices
-from modelcd.environments.services import Services
 from modelcd.errors import CannotTell, ModelcdError
+from modelcd.platform.abandoned import close_abandoned
+from modelcd.platform.environments import Platform
+from modelcd.platform.journal import journal_of
+from modelcd.platform.services import Services
 from modelcd.ports import Journal
 from modelcd.steps.announce import Announcer
 from modelcd.steps.publish import Publisher
@@ -42,6 +43,9 @@ GRACE = 5.0
 
 KEPT_ALIVE = ("gateway", "prefect")
 
+_MISTAKES: dict[str, str] = {}
+"""What was said of a file of environments that cannot be read, by the stamp of those that hold meanwhile."""
+
 
 def say(text: str) -> None:
     """Write a line into this service's log."""
@@ -50,35 +54,65 @@ def say(text: str) -> None:
 
 def reconcile(workspace: Workspace, stop: threading.Event) -> None:
     """Keep every endpoint as it is wanted until *stop* is set."""
-    environments = {name: laptop(workspace, name) for name in ENVIRONMENTS}
-    people, env = notices(workspace), environments["production"]
+    for platform in _as_declared(workspace, stop):
+        people, env = platform.notices, platform.environment(platform.names[-1])
 
-    def trouble(text: str) -> None:
-        say(text)
-        people.tell("trouble", text)  # what cannot be recorded would not be told by the announcer
+        def trouble(text: str, people: Notices = people) -> None:
+            say(text)
+            people.tell("trouble", text)  # what cannot be recorded would not be told by the announcer
 
-    reconciler, announcer = Reconciler(environments, trouble), Announcer(env.journal, people, env.clock)
-    while not stop.wait(ROUND_EVERY):
-        for work in (reconciler.round, announcer.round):
-            try:
-                work()
-            except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
-                say(_told(error))
+        reconciler, announcer = Reconciler(platform.all(), trouble), Announcer(env.journal, people, env.clock)
+        while not stop.wait(ROUND_EVERY) and not _changed(platform):
+            for work in (reconciler.round, announcer.round):
+                try:
+                    work()
+                except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
+                    say(_told(error))
+
+
+def _as_declared(workspace: Workspace, stop: threading.Event) -> Iterator[Platform]:
+    """Give the environments as their file says until *stop* is set: anew whenever it has changed to something good."""
+    said = ""
+    while not stop.is_set():
+        platform = Platform(Workspace(workspace.path))
+        try:
+            platform.stamp, platform.all()
+        except Exception as error:  # as above: who mends the file is heard
+            if (told := _told(error)) != said:
+                say(told)
+            said = told
+            stop.wait(ROUND_EVERY)
+            continue
+        said = ""
+        yield platform
+
+
+def _changed(platform: Platform) -> bool:
+    """Say whether the environments are declared otherwise by now; a file with a mistake changes nothing yet."""
+    fresh = Platform(Workspace(platform.workspace.path))
+    try:
+        return fresh.stamp != platform.stamp and bool(fresh.kinds)
+    except (ModelcdError, OSError) as error:
+        if (told := _told(error)) != _MISTAKES.get(platform.stamp):
+            say(f"the environments stay as they were: {told}")
+        _MISTAKES[platform.stamp] = told
+        return False
 
 
 def publish(workspace: Workspace, stop: threading.Event) -> None:
     """Let MLflow's pages say what the journal says until *stop* is set; trouble is said once, and tried again."""
-    env = laptop(workspace, "production")
-    publisher, pause, said = Publisher(env.journal, catalog(workspace), ENVIRONMENTS, env.clock), ROUND_EVERY, ""
-    while not stop.wait(pause):
-        try:
-            publisher.round()
-            pause, said = ROUND_EVERY, ""
-        except Exception as error:  # as above
-            pause, told = min(2 * pause, LONGEST_PAUSE), _told(error)
-            if told != said:
-                say(f"MLflow's pages are behind: {told}")
-            said = told
+    for platform in _as_declared(workspace, stop):
+        env = platform.environment(platform.names[-1])
+        publisher, pause, said = Publisher(env.journal, platform.catalog, platform.names, env.clock), ROUND_EVERY, ""
+        while not stop.wait(pause) and not _changed(platform):
+            try:
+                publisher.round()
+                pause, said = ROUND_EVERY, ""
+            except Exception as error:  # as above
+                pause, told = min(2 * pause, LONGEST_PAUSE), _told(error)
+                if told != said:
+                    say(f"MLflow's pages are behind: {told}")
+                said = told
 
 
 def kept_alive(journal: Journal) -> tuple[str, ...]:

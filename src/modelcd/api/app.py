@@ -61,7 +61,7 @@ class Feedback(BaseModel):
     withdraw: list[Any] = Field(default=[], max_length=100_000, description="ids whose label is taken back")
     correct: bool = Field(default=False, description="replace labels that were told before and differ")
     reason: str = Field(default="", max_length=500, description="why labels are changed")
-    environment: str = Field(default="production", description="where the predictions were served")
+    environment: str = Field(default="", description="where the predictions were served; by default the last one")
 
 
 def application(control: Control) -> FastAPI:

@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "reading",
     "history": "reading",
     "versions": "reading",
+    "environments": "reading",
     "diff": "reading",
     "explain": "explaining",
     "plan": "planning",
@@ -44,7 +45,7 @@ COMMANDS = {
 SUMMARIES = {
     "init": "Make a model project that runs as generated.",
     "check": "Say what is wrong with the machine or the project, and how to put it right.",
-    "deliver": "Walk a project from its data to production.",
+    "deliver": "Walk a project from its data through every environment.",
     "retrain": "Deliver if there are data that the champion has not seen.",
     "promote": "Release a version that passed its gates.",
     "rollback": "End the release under way, or bring back the version before.",
@@ -53,6 +54,7 @@ SUMMARIES = {
     "status": "Show what serves where, and what is under way.",
     "history": "Show who released what, why, and how it ended.",
     "versions": "List the versions of a model.",
+    "environments": "Show where models run, in the order of a promotion.",
     "diff": "Show what is different between two versions.",
     "explain": "Tell one release: what happened, why, what it cost, what to do.",
     "plan": "Tell what a release will need before it starts, and whether it can conclude.",
@@ -73,7 +75,7 @@ modelcd: continuous delivery of machine-learning models.
 
   modelcd demo                        watch a real model go to production, be retrained, be rolled back
   modelcd init my-model               make a project that runs as generated
-  modelcd deliver                     walk the project in this folder from its data to production
+  modelcd deliver                     walk the project in this folder from its data to its users
   modelcd status                      what serves where, and what is under way
 
 Every command explains itself: modelcd deliver --help
@@ -127,15 +129,27 @@ class Lazy(click.Group):
 
 @click.group(cls=Lazy, invoke_without_command=True, epilog=EPILOG)
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder where everything is remembered.")
+@click.option("--environments", type=click.Path(path_type=Path), help="The file that says where models run.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="modelcd", message="modelcd %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:  # noqa: ARG001 - taken out before click sees it
+def cli(
+    ctx: click.Context,
+    workspace: Path | None,
+    environments: Path | None,
+    debug: bool,  # noqa: ARG001 - taken out before click sees it
+) -> None:
     """Continuous delivery of machine-learning models."""
     if ctx.invoked_subcommand not in ("init", "demo"):  # they make a project, which is the user's to share
         os.umask(0o077)
     if workspace is not None:
         os.environ["MODELCD_WORKSPACE"] = str(workspace.expanduser().resolve())
+    if environments is not None:
+        os.environ["MODELCD_ENVIRONMENTS"] = str(environments.expanduser().resolve())
+        from modelcd.platform.declared import file_of  # only where it is given: another than the known one is refused
+        from modelcd.workspace import open_workspace
+
+        file_of(open_workspace())
     if ctx.invoked_subcommand is None:
         click.echo(START, nl=False)
 

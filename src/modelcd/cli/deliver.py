@@ -19,8 +19,8 @@ from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Verdict
 from modelcd.errors import ModelcdError
 
-ENVIRONMENT = click.option("--to", "environment", default="production", show_default=True, help="The environment.")
-IN = click.option("--in", "environment", default="production", show_default=True, help="The environment.")
+ENVIRONMENT = click.option("--to", "environment", default="", help="The environment; by default the last one.")
+IN = click.option("--in", "environment", default="", help="The environment; by default the last one.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 PROJECT = click.argument("project", type=click.Path(path_type=Path), default=Path())
 GOOD = ("promoted", "nothing new")
@@ -36,7 +36,7 @@ LAST_WORDS = 3.0
 @click.option("--again", default="", metavar="REASON", help="Try a version again that was rejected, and why.")
 @JSON
 def deliver(project: Path, reason: str, again: str, as_json: bool) -> None:
-    """Walk a project from its data to production.
+    """Walk a project from its data through every environment.
 
     \b
     modelcd deliver                          the project in this folder

@@ -125,10 +125,11 @@ class Demo:
 
     def _traffic(self, months: ModuleType) -> Traffic:
         from modelcd.control import connect
+        from modelcd.workspace import LOCAL
 
         control = connect(self.workspace)
         place = control.workspace
-        door = f"http://modelcd:{place.token}@127.0.0.1:{place.ports['control']}/v1/models/{MODEL}/feedback"
+        door = f"http://modelcd:{place.token}@{LOCAL}:{place.ports['control']}/v1/models/{MODEL}/feedback"
         frames = [months.month(number) for number in MONTHS]
         return Traffic(f"{control.url(MODEL)}/predict", door, frames, "date", "late", self.rate, EVERY).start()
 

@@ -239,7 +239,7 @@ def _needed(found: Plain) -> Iterator[str]:
 
 
 def _next(found: Plain) -> Iterator[str]:
-    model, place = found["model"], "" if found["environment"] == "production" else f" --in {found['environment']}"
+    model, place = found["model"], f" --in {found['environment']}"
     if _points(found):
         yield f"  See the evidence: modelcd explain {found['release']} --plot evidence.svg"
     match found["ending"]:

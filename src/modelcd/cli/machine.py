@@ -35,8 +35,8 @@ def up(ports: tuple[str, ...], hosts: tuple[str, ...], origins: tuple[str, ...],
     modelcd up --allow-host models.example.com --allow-origin https://app.example.com
     modelcd up --refuse https://app.example.com
     """
-    from modelcd.environments.services import Services
     from modelcd.errors import UsageError
+    from modelcd.platform.services import Services
     from modelcd.workspace import PORTS, open_workspace
 
     workspace = open_workspace()
@@ -83,7 +83,7 @@ def ui() -> None:
     modelcd ui
     """
     from modelcd.adapters.guard import USER
-    from modelcd.environments.services import FOR_FLOWS, Services
+    from modelcd.platform.services import FOR_FLOWS, Services
     from modelcd.workspace import open_workspace
 
     workspace = open_workspace()
@@ -110,7 +110,7 @@ def completion(shell: str) -> None:
 
 
 def _addresses(workspace: Workspace, *more: str) -> None:
-    from modelcd.environments.services import Services
+    from modelcd.platform.services import Services
 
     services = Services(workspace)
     for name, text in PAGES.items():

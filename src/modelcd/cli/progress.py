@@ -26,7 +26,7 @@ LASTING_STEPS = {
     "expectations": "checking what is expected of the data",
     "train": "training",
     "gates": "starting a server, then judging its scores",
-    "acceptance": "asking it in staging, then a load of requests",
+    "acceptance": "asking it what users will ask, then a load of requests",
 }
 """Steps that are also said when they begin where lines stay, and what they do: they may take more than a second."""
 LOOK_EVERY = 10.0

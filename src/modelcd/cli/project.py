@@ -128,7 +128,7 @@ _MARKS: Mapping[bool | None, str] = {True: "ok ", None: "!  ", False: "✗  "}
 
 
 def _machine() -> Iterator[Line]:
-    from modelcd.environments.services import EVERYTHING, Services, holder_of
+    from modelcd.platform.services import EVERYTHING, Services, holder_of
     from modelcd.workspace import open_workspace, port_is_free
 
     version = ".".join(map(str, sys.version_info[:3]))

@@ -68,7 +68,7 @@ def _under_way(line: dict[str, Any]) -> str:
 @click.command(cls=Taught)
 @click.argument("model")
 @click.option("--in", "environment", default="", help="Only this environment.")
-@click.option("--all", "everything", is_flag=True, help="Deliveries and staging too.")
+@click.option("--all", "everything", is_flag=True, help="Deliveries and earlier environments too.")
 @click.option("--at", "moment", default="", metavar="TIME", help="What served then, as 2026-03-31T18:30 (local time).")
 @JSON
 def history(model: str, environment: str, everything: bool, moment: str, as_json: bool) -> None:
@@ -80,10 +80,12 @@ def history(model: str, environment: str, everything: bool, moment: str, as_json
     """
     if moment:
         return _served(model, environment, _time(moment), as_json)
-    lines = _control().history(model, environment)
+    control = _control()
+    lines = control.history(model, environment)
     if as_json:
         return emit(lines)
-    shown = [line for line in lines if everything or environment or _matters(line)]
+    last = control.environments()[-1]["environment"]
+    shown = [line for line in lines if everything or environment or _matters(line, last)]
     rows = [
         (
             ago(line["opened"]),
@@ -125,10 +127,26 @@ def _time(text: str) -> datetime:
         raise UsageError(f"{text!r} is no time", help="write it as 2026-03-31T18:30, or with +00:00 for UTC") from None
 
 
-def _matters(line: dict[str, Any]) -> bool:
+def _matters(line: dict[str, Any], last: str) -> bool:
+    """Say whether *line* is about the environment that counts, the *last*, or why nothing came so far."""
     if line["kind"] != "delivery":
-        return bool(line["environment"] == "production")
+        return bool(line["environment"] == last)
     return str(line["ending"]) not in ("promoted", "rolled back", "")
+
+
+@click.command(cls=Taught)
+@JSON
+def environments(as_json: bool) -> None:
+    """Show where models run, in the order of a promotion, how a version gets there, and what says so.
+
+    \b
+    modelcd environments
+    """
+    found = _control().environments()
+    if as_json:
+        return emit(found)
+    rows = [(line["environment"], line["kind"], line["takes"], line["how"], line["from"]) for line in found]
+    click.echo(table(("environment", "kind", "takes", "how", "declared in"), rows))
 
 
 @click.command(cls=Taught)

@@ -15,7 +15,7 @@ from modelcd.errors import UsageError
 SHOWN = 5
 """Refused labels that are told on standard error; the answer itself names more."""
 
-IN = click.option("--in", "environment", default="production", show_default=True, help="The environment.")
+IN = click.option("--in", "environment", default="", help="The environment; by default the last one.")
 
 
 @click.command(cls=Taught)

@@ -1,8 +1,8 @@
 """The state of a model's builds: a fold of the records in the stream `builds/MODEL`.
 
 Kinds of records: `opened` (somebody wants to deliver), `step` (one step with its finding), `built` (a version exists),
-`proven` (a version passed its gates: everything that a release of it needs), `accepted` (it did in staging what
-production will ask), `closed` (how the delivery ended).
+`proven` (a version passed its gates: everything that a release of it needs), `accepted` (it did what users
+will ask), `closed` (how the delivery ended).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Delivery:
 class Builds:
     """What is known of a model's builds: its deliveries, and what a release of each version needs.
 
-    `accepted` holds the versions that production may get: those whose newest delivery got through staging.
+    `accepted` holds the versions that users may get: those whose newest delivery accepted them.
     """
 
     stream: str

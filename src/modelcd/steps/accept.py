@@ -1,4 +1,4 @@
-"""Acceptance in staging: the version behind the real gateway, asked the way production will ask it."""
+"""Acceptance: the version, where it can be behind the real gateway, asked the way users will ask it."""
 
 from __future__ import annotations
 

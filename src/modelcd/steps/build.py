@@ -7,8 +7,8 @@ children of the project's own environment and hands back plain data.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import READING, Acceptance, Budgets, Canary
 from modelcd.domain.records import Entry
+from modelcd.domain.release import Endpoint, fold
 from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
 from modelcd.domain.versions import CLEAN, DIRTY, Lineage, ModelVersion, brief
@@ -80,7 +81,7 @@ class Walk:
 
     @property
     def acceptance(self) -> Acceptance:
-        """What the project wants to be shown in staging."""
+        """What the project wants to be shown before its version gets traffic."""
         return from_plain(Acceptance, self.spec["acceptance"])
 
     def call(self, command: str, budget: float, **arguments: Any) -> Mapping[str, Any]:
@@ -307,7 +308,7 @@ def check_gates(walk: Walk, champion: Candidate | None) -> Finding:
         rival = None
         if champion is not None and champion.version != walk.version.number:
             _champion_can_be_asked(walk, champion)
-            # A server of its own: the champion in production has users to answer.
+            # A server of its own: the champion has users to answer.
             rival = start(champion.version, champion.digest, Path(champion.artifact), champion.interpreter)
         artifacts = {"challenger": walk.artifact, **({"champion": Path(champion.artifact)} if champion else {})}
         most = validate.rows_at_most(list(artifacts.values()))
@@ -354,7 +355,7 @@ def _champion_can_be_asked(walk: Walk, champion: Candidate) -> None:
     lacking = [name for name in inputs if name not in walk.prepared["columns"]]
     if lacking:
         raise ProjectError(
-            f"the data have no column {lacking[0]!r}, which version {champion.version} in production needs:"
+            f"the data have no column {lacking[0]!r}, which version {champion.version} needs, that serves now:"
             " the two cannot be compared on the same rows",
             help="bring the column back; a new version need not learn from it",
         )
@@ -395,16 +396,27 @@ def prove(walk: Walk) -> Candidate:
     return candidate_from(walk.model, body)
 
 
-def refuse_unaccepted(env: Environment, model: str, version: int) -> None:
-    """Raise `Rejected` for a *version* that has not got through staging: production gets only what did."""
-    builds = read_builds(env, model)
+def refuse_unaccepted(first: Environment, model: str, version: int) -> None:
+    """Raise `Rejected` for a *version* that was not accepted in the *first* environment: others get only what was."""
+    builds = read_builds(first, model)
     if version in builds.accepted:
         return
     tried = next((d for d in reversed(builds.deliveries) if d.version == version), None)
     how = f": delivery {tried.id} {tried.ending or 'is under way'}: {tried.why}".rstrip(": ") if tried else ""
     raise Rejected(
-        f"version {version} of {model} was not accepted in staging{how}",
+        f"version {version} of {model} was not accepted in {first.name}{how}",
         help="deliver the project again, so that it is staged and tested: modelcd deliver",
+    )
+
+
+def refuse_unserved(before: Environment, model: str, version: int) -> None:
+    """Raise `Rejected` for a *version* that never had all of the environment *before*, or was taken back there."""
+    endpoint = fold(Endpoint(before.stream(model)), before.journal.read(before.stream(model)))
+    if version in endpoint.champions and endpoint.rejected(version) is None:
+        return
+    raise Rejected(
+        f"version {version} of {model} has not got through {before.name}, which comes before",
+        help=f"release it there first: modelcd promote {model} {version} --to {before.name}",
     )
 
 
@@ -423,20 +435,29 @@ def candidate_from(model: str, proven: Mapping[str, Any]) -> Candidate:
     )
 
 
-def accept_staged(walk: Walk, staging: Environment) -> Finding:
-    """Ask the staged version, through its gateway, what production will ask."""
-    url = staging.router.url(staging.stream(walk.model))
+@contextmanager
+def before_traffic(walk: Walk, candidate: Candidate) -> Iterator[str]:
+    """Start the version where no traffic comes, and give its address: where no environment is there to accept it in."""
+    with ExitStack() as servers:
+        started = partial(_scratch, walk, servers)
+        instance = started(candidate.version, candidate.digest, Path(candidate.artifact), candidate.interpreter)
+        validate.await_ready(walk.env, instance, walk.budgets.start)
+        yield instance.address
+
+
+def accept_version(walk: Walk, env: Environment, url: str) -> Finding:
+    """Ask the version at *url*, in *env*, what users will ask, and record it as accepted when it did all of it."""
     golden = json.loads((walk.folder / "golden.json").read_text(encoding="utf-8"))
     findings = [_contract(walk.contract(url, golden["rows"][:3]))]
-    findings.append(accept.golden(staging, url, golden["rows"], golden["scores"]))
+    findings.append(accept.golden(env, url, golden["rows"], golden["scores"]))
     if walk.acceptance.tests:
         result = walk.call("accept", walk.acceptance.budget, url=url)
         findings.append(_child_finding("acceptance tests", result))
-    findings.append(accept.load(staging, url, golden["rows"], walk.acceptance))
+    findings.append(accept.load(env, url, golden["rows"], walk.acceptance))
     walk.findings += findings
     finding = _summed("acceptance", findings)
     if finding.verdict is Verdict.PASS:
-        assert walk.version is not None, "only a built version is staged"
+        assert walk.version is not None, "only a built version is accepted"
         walk.record("accepted", {"version": walk.version.number})
     return finding
 

@@ -1,4 +1,4 @@
-"""A version that production took back leaves staging, by a release into staging like any other."""
+"""A version that an environment took back leaves the one before it, by a release there like any other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Where a story happens: what the flows need of a backend, besides the ports themselves."""
+"""Where a story happens: what the flows need of a workspace, besides the ports themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,14 +11,19 @@ from modelcd.steps.build import Walk
 
 
 class Place(Protocol):
-    """Environments by name, a walk for each delivery, and a way to bring back what all of them need."""
+    """Environments in the order of a promotion, a walk for each delivery, and a way to bring back what all need."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the environments, in the order of a promotion; there is at least one."""
+        ...
 
     def environment(self, name: str) -> Environment:
         """Return the environment *name*; raises `UnknownName`."""
         ...
 
     def walk(self, project: Path, actor: str, delivery: str) -> Walk:
-        """Return the delivery *delivery* of the project at *project* into production, about to begin."""
+        """Return the delivery *delivery* of the project at *project*, about to begin."""
         ...
 
     def revive(self) -> None:

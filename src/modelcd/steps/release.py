@@ -33,7 +33,7 @@ PATIENCE = 30.0
 class Candidate:
     """A version that is ready to be released: what the journal must know to run it without anybody's help.
 
-    *golden* is a file with rows that it was asked for in staging; they warm it up in the next place.
+    *golden* is a file with rows that it was asked for when it was accepted; they warm it up elsewhere.
     """
 
     model: str

@@ -25,7 +25,7 @@ from modelcd.adapters.locks import held
 from modelcd.adapters.processes import ProcessRuntime
 from modelcd.adapters.traefik import Doors, Gateway
 from modelcd.errors import ConfigurationError, Refused, RuntimeFailure, UnknownName
-from modelcd.workspace import Workspace, port_is_free
+from modelcd.workspace import LOCAL, Workspace, port_is_free
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -49,11 +49,11 @@ def prefect_settings(workspace: Workspace) -> dict[str, str]:
     return {
         **QUIET,
         "PREFECT_HOME": str(workspace.path / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{workspace.ports['prefect']}/api",
+        "PREFECT_API_URL": f"http://{LOCAL}:{workspace.ports['prefect']}/api",
         # Not PREFECT_API_AUTH_STRING, which some of its websockets send only once they are open.
         "PREFECT_CLIENT_CUSTOM_HEADERS": json.dumps(credential(workspace.token)),
         "PREFECT_UI_API_URL": "/api",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{workspace.ports['prefect']}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOCAL}:{workspace.ports['prefect']}",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
@@ -164,7 +164,7 @@ class Services:
         """Return the address of the service *name* for people."""
         if name not in self.workspace.ports:
             raise UnknownName("service", name, self.workspace.ports)
-        return f"http://127.0.0.1:{self.workspace.ports[name]}"
+        return f"http://{LOCAL}:{self.workspace.ports[name]}"
 
     @property
     def gateway(self) -> Gateway:
@@ -182,6 +182,7 @@ class Services:
             self._forget_stale_endpoints()
             return self.gateway.start()
         env = {**inherited(name), **prefect_settings(self.workspace), "MODELCD_WORKSPACE": str(self.workspace.path)}
+        env.pop("MODELCD_ENVIRONMENTS", None)  # the workspace remembers it, and may be given another
         if name == "prefect":
             env.pop("PREFECT_API_URL")
         env.setdefault("OMP_NUM_THREADS", "1")

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from modelcd.adapters.guard import credential
-from modelcd.environments.services import Services
+from modelcd.platform.services import Services
 
 TOLERANCE = 0.05
 """Seconds by which two readings of a process's start may differ."""
