@@ -22,6 +22,9 @@ from modelcd.domain.records import CHECKPOINT, Entry, Head, broken
 from modelcd.errors import Busy, Conflict, JournalError, UsageError
 from modelcd.ports import Journal
 
+DEADLINE = 150.0
+"""Seconds that another process may take: it starts Python and may wait for others, on a machine that is busy."""
+
 STREAM = "production/team/flights"
 
 
@@ -295,7 +298,7 @@ class JournalAcrossProcesses:
     def test_another_process_reads_what_was_written(self, journal: Journal, elsewhere: str) -> None:
         written = journal.append(STREAM, 0, [entry(why="naïve – ☂")])
 
-        said, _ = python(elsewhere + "\nprint(journal.read(STREAM)[-1].digest)").communicate(timeout=60)
+        said, _ = python(elsewhere + "\nprint(journal.read(STREAM)[-1].digest)").communicate(timeout=DEADLINE)
 
         assert said.strip() == written[-1].digest
 
@@ -306,7 +309,7 @@ class JournalAcrossProcesses:
             assert writer.stdin is not None
             writer.stdin.write("go\n")
             writer.stdin.flush()
-        said = sorted(writer.communicate(timeout=60)[0].strip() for writer in writers)
+        said = sorted(writer.communicate(timeout=DEADLINE)[0].strip() for writer in writers)
 
         assert said == ["refused", "refused", "written"]
         assert (len(journal.read(STREAM)), journal.heads()[STREAM].seq) == (5, 5)
@@ -318,7 +321,7 @@ class JournalAcrossProcesses:
             with pytest.raises(Busy, match=f"process {holder.pid} on "), journal.exclusive(STREAM):
                 pass
         finally:
-            holder.communicate("go\n", timeout=60)
+            holder.communicate("go\n", timeout=DEADLINE)
 
         with journal.exclusive(STREAM):
             pass
@@ -339,7 +342,7 @@ class JournalAcrossProcesses:
             with pytest.raises(Busy), journal.exclusive(STREAM, wait=7.0):
                 pass
         finally:
-            holder.communicate("go\n", timeout=60)
+            holder.communicate("go\n", timeout=DEADLINE)
 
     def test_a_frozen_holder_loses_the_stream_and_does_no_harm(self, journal: Journal, elsewhere: str) -> None:
         holder = python(elsewhere + HOLD)
@@ -351,9 +354,9 @@ class JournalAcrossProcesses:
             waited = time.monotonic() - began
             journal.append(STREAM, 0, [entry("new")])
             holder.send_signal(signal.SIGCONT)
-            said, _ = holder.communicate("go\n", timeout=60)
+            said, _ = holder.communicate("go\n", timeout=DEADLINE)
             another = "\ntry:\n  with journal.exclusive(STREAM): print('free')\nexcept Busy: print('held')"
-            seen, _ = python(elsewhere + another).communicate(timeout=60)
+            seen, _ = python(elsewhere + another).communicate(timeout=DEADLINE)
 
         assert (said.split(), seen.strip()) == (["refused", "left"], "held")
         assert 4.0 < waited < 12.0
@@ -375,7 +378,7 @@ class JournalAcrossProcesses:
 
         await_true(taken)
         holder.send_signal(signal.SIGCONT)
-        holder.communicate("go\n", timeout=60)
+        holder.communicate("go\n", timeout=DEADLINE)
 
     def test_of_many_who_take_over_each_holds_alone(self, journal: Journal, elsewhere: str) -> None:
         holder = python(elsewhere + HOLD)
@@ -384,9 +387,9 @@ class JournalAcrossProcesses:
 
         robbers = [python(elsewhere + TAKE_TURNS) for _ in range(3)]
         for robber in robbers:
-            robber.communicate(timeout=60)
+            robber.communicate(timeout=DEADLINE)
         holder.send_signal(signal.SIGCONT)
-        said, _ = holder.communicate("go\n", timeout=60)
+        said, _ = holder.communicate("go\n", timeout=DEADLINE)
 
         assert [record.entry.kind for record in journal.read(STREAM)] == ["in", "still", "out"] * 3
         assert said.split() == ["refused", "left"]
