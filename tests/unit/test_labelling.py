@@ -30,11 +30,13 @@ NOTHING = {"joined": 0, "waiting": 0, "again": 0, "corrected": 0, "withdrawn": 0
 class Here(Control):
     """The verbs over a place in this process."""
 
-    def _known(self, model: str, environment: str) -> None:
-        if environment not in self._environments:
-            raise UnknownName("environment", environment, self._environments)
+    def _known(self, model: str, environment: str, *, tried: bool = False) -> str:
+        place = environment or "production"
+        if place not in self._platform._bound:
+            raise UnknownName("environment", place, self._platform._bound)
         if model != "m":
             raise UnknownName("model", model, ["m"])
+        return place
 
 
 def right(score: Any, label: Any) -> bool:
@@ -48,7 +50,7 @@ def place(tmp_path: Path, policy: Canary = LADDER) -> tuple[World, Here]:
     world.live(world.open(1, AT_ONCE), requests=0)
     world.open(2, policy)
     here = Here(open_workspace(tmp_path / "workspace"))
-    here._environments["production"] = world.env
+    here._platform._bound["production"] = world.env
     for _ in range(3):
         world.memory.send("m", {"x": 1, "x2": 1.0})
     return world, here
@@ -146,7 +148,7 @@ def test_a_label_is_corrected_and_withdrawn_by_who_says_why(here: Here) -> None:
     assert here.feedback("m", [("p1", False)], correct=True, reason="late after all") == told(corrected=1)
     assert here.feedback("m", withdraw=["p2", "p3"], reason="of another flight") == told(withdrawn=2)
 
-    entries = here._environments["production"].predictions.labelled(STREAM)
+    entries = here._platform._bound["production"].predictions.labelled(STREAM)
     assert [(entry.prediction, entry.value, entry.why) for entry in entries[3:]] == [
         ("p1", False, "late after all"),
         ("p2", None, "of another flight"),
