@@ -360,7 +360,8 @@ def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
         if watch.refresh(staging).open is not None:  # the way back from what was taken back behind it
             drive(staging, watch, actor=walk.actor, revive=way.place.revive)
         if watch.endpoint.champion == candidate.version:
-            return Finding(staging.name, Verdict.PASS, f"version {candidate.version} is staged already")
+            there = {"release": watch.endpoint.champion_release}
+            return Finding(staging.name, Verdict.PASS, f"version {candidate.version} is staged already", there)
         before = any(release.version == candidate.version for release in watch.endpoint.releases)
         again = f"delivery {walk.delivery}, to be accepted again" if before else ""
         watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", again)

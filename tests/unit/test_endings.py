@@ -85,6 +85,18 @@ def test_a_delivery_that_stopped_says_what_to_do_next(
     ]
 
 
+def test_the_log_of_a_version_that_was_staged_before_is_named_too(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        desk.deliver(None, answers={"accept": BAD})
+
+    said = explained(desk, tmp_path / "workspace", capsys, monkeypatch)
+
+    assert "version 1 is staged already" in said
+    assert "Its log: modelcd logs m 1 --in staging" in said
+
+
 def test_a_delivery_that_failed_says_again_what_its_error_said_to_do(
     desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,12 +188,13 @@ def _refuse_header(project: Path, name: str) -> None:
         header = next(csv.reader(file), [])
         first = file.readline()
     if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), "")):
+        path = str(project / name)
         comma = any(re.fullmatch(r'\s*"?[+-]?\d+,\d+"?\s*', cell) for cell in first.split(mark))
         decimal = ', decimal=","' * comma
         raise ProjectError(
             f"the columns of {name} are separated by {mark!r}",
-            help=f"write it with commas, once: pandas.read_csv({name!r}, sep={mark!r}{decimal})"
-            f".to_csv({name!r}, index=False)",
+            help=f"write it with commas, once: pandas.read_csv({path!r}, sep={mark!r}{decimal})"
+            f".to_csv({path!r}, index=False)",
         )
     twins = [column for column in header if header.count(column) > 1]
     if twins:
