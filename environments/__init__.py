@@ -10,18 +10,6 @@ from its place in the list.  A kind of your own is a class with `name` and `bind
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from modelcd.environments.laptop import Laptop
+from modelcd.environments.laptop import Laptop
 
 __all__ = ["Laptop"]
-
-
-def __getattr__(name: str) -> object:
-    """Import a kind only where it is used: each brings its own libraries."""
-    if name != "Laptop":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from modelcd.environments.laptop import Laptop
-
-    return Laptop

@@ -264,7 +264,7 @@ class Control:
         path = self._project(project)
         self.tell("describe", "begin", None, 0.0)
         seen = self.workspace.path / "builds" / f"{sha256(str(path).encode()).hexdigest()[:16]}.seen"
-        adopt(self.workspace, path, used=any(is_endpoint(stream) for stream in self._journal.heads()))
+        adopt(self.workspace, path, lambda: any(is_endpoint(stream) for stream in self._journal.heads()))
         with warm(path), private():
             if _changed(path, seen):
                 # Something is to be delivered, most likely, and Prefect takes as long to import as that to be read.

@@ -8,7 +8,7 @@ import pytest
 
 from modelcd.environments.laptop import Laptop
 from modelcd.errors import ConfigurationError
-from modelcd.platform.declared import VARIABLE, adopt, declared, file_of, stamp, whence
+from modelcd.platform.declared import VARIABLE, adopt, declared, file_of, whence
 from modelcd.platform.environments import Platform
 from modelcd.workspace import Workspace, open_workspace
 
@@ -36,7 +36,7 @@ def said(text: str, folder: Path) -> Path:
 
 def test_without_a_file_there_are_the_usual_two(workspace: Workspace) -> None:
     assert declared(workspace) == (Laptop("staging"), Laptop("production"))
-    assert (file_of(workspace), stamp(workspace)) == (None, "")
+    assert file_of(workspace) is None
 
 
 def test_a_file_in_the_workspace_says_which_there_are_and_where_each_stands(workspace: Workspace) -> None:
@@ -45,6 +45,19 @@ def test_a_file_in_the_workspace_says_which_there_are_and_where_each_stands(work
     assert names(workspace) == ["dev", "live"]
     assert whence(workspace) == [f"{file}, line 4", f"{file}, line 5"]
     assert Platform(workspace).environment("live").stream("m") == "live/m"
+
+
+def test_who_holds_a_platform_sees_what_its_file_says_now(workspace: Workspace) -> None:
+    platform = Platform(workspace)
+    file = said(GOOD, workspace.path)
+    dev = platform.environment("dev")
+    assert platform.environment("dev") is dev
+    assert platform.kinds is platform.kinds
+
+    file.write_text(GOOD.replace("live", "eu"), encoding="utf-8")
+
+    assert platform.names == ("dev", "eu")
+    assert platform.environment("eu").name == "eu"
 
 
 def test_a_kind_of_ones_own_is_a_class_in_a_file_beside(workspace: Workspace) -> None:
@@ -130,9 +143,9 @@ def test_a_file_with_a_mistake_is_not_remembered(
 
 def test_the_file_beside_a_project_becomes_that_of_a_new_workspace(workspace: Workspace, tmp_path: Path) -> None:
     said(GOOD, tmp_path / "project")
-    adopt(workspace, tmp_path / "project", used=False)
-    adopt(workspace, tmp_path / "project", used=True)
-    adopt(workspace, tmp_path, used=True)
+    adopt(workspace, tmp_path / "project", lambda: False)
+    adopt(workspace, tmp_path / "project", lambda: True)
+    adopt(workspace, tmp_path, lambda: True)
 
     assert names(workspace) == ["dev", "live"]
 
@@ -140,7 +153,7 @@ def test_the_file_beside_a_project_becomes_that_of_a_new_workspace(workspace: Wo
 def test_the_file_beside_a_project_changes_nothing_where_others_hold(workspace: Workspace, tmp_path: Path) -> None:
     said(GOOD, tmp_path / "project")
     with pytest.raises(ConfigurationError, match="are the usual ones, and models stand there"):
-        adopt(workspace, tmp_path / "project", used=True)
+        adopt(workspace, tmp_path / "project", lambda: True)
     said(GOOD, workspace.path)
     with pytest.raises(ConfigurationError, match="are those of "):
-        adopt(workspace, tmp_path / "project", used=False)
+        adopt(workspace, tmp_path / "project", lambda: False)

@@ -50,7 +50,7 @@ def place(tmp_path: Path, policy: Canary = LADDER) -> tuple[World, Here]:
     world.live(world.open(1, AT_ONCE), requests=0)
     world.open(2, policy)
     here = Here(open_workspace(tmp_path / "workspace"))
-    here._platform._bound["production"] = world.env
+    here._platform._bound["production"] = (here._platform.kinds[-1], world.env)
     for _ in range(3):
         world.memory.send("m", {"x": 1, "x2": 1.0})
     return world, here
@@ -148,7 +148,7 @@ def test_a_label_is_corrected_and_withdrawn_by_who_says_why(here: Here) -> None:
     assert here.feedback("m", [("p1", False)], correct=True, reason="late after all") == told(corrected=1)
     assert here.feedback("m", withdraw=["p2", "p3"], reason="of another flight") == told(withdrawn=2)
 
-    entries = here._platform._bound["production"].predictions.labelled(STREAM)
+    entries = here._platform.environment("production").predictions.labelled(STREAM)
     assert [(entry.prediction, entry.value, entry.why) for entry in entries[3:]] == [
         ("p1", False, "late after all"),
         ("p2", None, "of another flight"),

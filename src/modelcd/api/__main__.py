@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,10 +15,10 @@ import httpx
 import psutil
 
 from modelcd.adapters.guard import server
-from modelcd.adapters.notices import Notices
 from modelcd.api.app import application
 from modelcd.control import Control
 from modelcd.domain.delivery import SCHEDULES
+from modelcd.environments.kind import Kind
 from modelcd.errors import CannotTell, ModelcdError
 from modelcd.platform.abandoned import close_abandoned
 from modelcd.platform.environments import Platform
@@ -43,76 +44,74 @@ GRACE = 5.0
 
 KEPT_ALIVE = ("gateway", "prefect")
 
-_MISTAKES: dict[str, str] = {}
-"""What was said of a file of environments that cannot be read, by the stamp of those that hold meanwhile."""
-
 
 def say(text: str) -> None:
     """Write a line into this service's log."""
     print(datetime.now(UTC).isoformat(timespec="seconds"), text, flush=True)
 
 
+@dataclass
+class Followed:
+    """The environments of *platform* as they are declared, for whoever works with them; *tell* hears of trouble."""
+
+    platform: Platform
+    tell: Callable[[str], None] = lambda _: None
+    kinds: tuple[Kind, ...] = ()
+    told: str = ""
+
+    def changed(self) -> bool:
+        """Say whether other environments hold from now on; a mistake changes nothing, and is told once."""
+        before, told = self.kinds, ""
+        try:
+            if (now := self.platform.kinds) is not before:
+                self.platform.all()
+                self.kinds = now
+        except Exception as error:  # the file is its owner's code, and so may be a kind
+            told = _told(error)
+            if told != self.told:
+                self.tell(f"the environments stay as they were: {told}")
+        self.told = told
+        return self.kinds is not before
+
+
 def reconcile(workspace: Workspace, stop: threading.Event) -> None:
     """Keep every endpoint as it is wanted until *stop* is set."""
-    for platform in _as_declared(workspace, stop):
-        people, env = platform.notices, platform.environment(platform.names[-1])
+    platform = Platform(workspace)
+    followed, people, works = Followed(platform, say), platform.notices, list[Callable[[], None]]()
 
-        def trouble(text: str, people: Notices = people) -> None:
-            say(text)
-            people.tell("trouble", text)  # what cannot be recorded would not be told by the announcer
+    def trouble(text: str) -> None:
+        say(text)
+        people.tell("trouble", text)  # what cannot be recorded would not be told by the announcer
 
-        reconciler, announcer = Reconciler(platform.all(), trouble), Announcer(env.journal, people, env.clock)
-        while not stop.wait(ROUND_EVERY) and not _changed(platform):
-            for work in (reconciler.round, announcer.round):
-                try:
-                    work()
-                except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
-                    say(_told(error))
-
-
-def _as_declared(workspace: Workspace, stop: threading.Event) -> Iterator[Platform]:
-    """Give the environments as their file says until *stop* is set: anew whenever it has changed to something good."""
-    said = ""
-    while not stop.is_set():
-        platform = Platform(Workspace(workspace.path))
-        try:
-            platform.stamp, platform.all()
-        except Exception as error:  # as above: who mends the file is heard
-            if (told := _told(error)) != said:
-                say(told)
-            said = told
-            stop.wait(ROUND_EVERY)
-            continue
-        said = ""
-        yield platform
-
-
-def _changed(platform: Platform) -> bool:
-    """Say whether the environments are declared otherwise by now; a file with a mistake changes nothing yet."""
-    fresh = Platform(Workspace(platform.workspace.path))
-    try:
-        return fresh.stamp != platform.stamp and bool(fresh.kinds)
-    except (ModelcdError, OSError) as error:
-        if (told := _told(error)) != _MISTAKES.get(platform.stamp):
-            say(f"the environments stay as they were: {told}")
-        _MISTAKES[platform.stamp] = told
-        return False
+    while not stop.wait(ROUND_EVERY):
+        if followed.changed():
+            env = platform.environment(platform.names[-1])
+            works = [Reconciler(platform.all(), trouble).round, Announcer(env.journal, people, env.clock).round]
+        for work in works:
+            try:
+                work()
+            except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
+                say(_told(error))
 
 
 def publish(workspace: Workspace, stop: threading.Event) -> None:
     """Let MLflow's pages say what the journal says until *stop* is set; trouble is said once, and tried again."""
-    for platform in _as_declared(workspace, stop):
-        env = platform.environment(platform.names[-1])
-        publisher, pause, said = Publisher(env.journal, platform.catalog, platform.names, env.clock), ROUND_EVERY, ""
-        while not stop.wait(pause) and not _changed(platform):
-            try:
-                publisher.round()
-                pause, said = ROUND_EVERY, ""
-            except Exception as error:  # as above
-                pause, told = min(2 * pause, LONGEST_PAUSE), _told(error)
-                if told != said:
-                    say(f"MLflow's pages are behind: {told}")
-                said = told
+    platform = Platform(workspace)
+    followed, publisher, pause, said = Followed(platform), None, ROUND_EVERY, ""
+    while not stop.wait(pause):
+        if followed.changed():
+            env = platform.environment(platform.names[-1])
+            publisher = Publisher(env.journal, platform.catalog, platform.names, env.clock)
+        if publisher is None:
+            continue
+        try:
+            publisher.round()
+            pause, said = ROUND_EVERY, ""
+        except Exception as error:  # as above
+            pause, told = min(2 * pause, LONGEST_PAUSE), _told(error)
+            if told != said:
+                say(f"MLflow's pages are behind: {told}")
+            said = told
 
 
 def kept_alive(journal: Journal) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ def declared(workspace: Workspace) -> tuple[Kind, ...]:
     return _read(file) if file is not None else DEFAULT
 
 
+def whence(workspace: Workspace) -> list[str]:
+    """Return for each environment of *workspace* which file and line says that it is there."""
+    file = file_of(workspace)
+    if file is None:
+        return ["what a workspace has by itself"] * len(DEFAULT)
+    lines = _lines(_text(file))
+    return [f"{file}{_line(lines, place)}" for place, _ in enumerate(_read(file))]
+
+
 def file_of(workspace: Workspace) -> Path | None:
     """Return the file that says which environments *workspace* has, if there is one.
 
@@ -62,16 +71,16 @@ def file_of(workspace: Workspace) -> Path | None:
     return Path(known) if known else None
 
 
-def adopt(workspace: Workspace, project: Path, *, used: bool) -> None:
+def adopt(workspace: Workspace, project: Path, used: Callable[[], bool]) -> None:
     """Let the file beside the `pipeline.py` in *project* say which environments a new *workspace* has.
 
-    Raises `ConfigurationError` when others hold already: those of another file, or the usual ones of a workspace in
-    *used*.
+    Raises `ConfigurationError` when others hold already: those of another file, or the usual ones of a workspace that
+    is *used*.
     """
     beside, known = project / FILE, file_of(workspace)
     if not beside.is_file() or (known is not None and _same(beside, known)):
         return
-    if known is not None or used:
+    if known is not None or used():
         what = f"those of {known}" if known else "the usual ones, and models stand there"
         raise ConfigurationError(
             f"{beside} names environments, and those of the workspace {workspace.path} are {what}",
@@ -81,21 +90,32 @@ def adopt(workspace: Workspace, project: Path, *, used: bool) -> None:
     workspace.use_environments(beside)
 
 
-def stamp(workspace: Workspace) -> str:
-    """Return the digest of the file that says which environments *workspace* has; empty where there is none."""
-    file = file_of(workspace)
-    return sha256(file.read_bytes()).hexdigest() if file is not None else ""
-
-
 def _same(one: Path, other: Path) -> bool:
     return one.samefile(other) if other.is_file() else False
 
 
 def _read(file: Path) -> tuple[Kind, ...]:
-    found = _run(file)
+    return _kinds(file, _text(file))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(
+            f"{file}, which says which environments there are, cannot be read: {why}",
+            help=f"put it back, or name where it is now in {VARIABLE}",
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def _kinds(file: Path, text: str) -> tuple[Kind, ...]:
+    """Return what *text* of *file* says: the very same objects as long as it is the same text."""
+    found = _run(file, text)
     if "environments" not in found:
         raise ConfigurationError(f"{file} has no `environments`", help=f"write {AN_EXAMPLE}")
-    kinds, lines = found["environments"], _lines(file)
+    kinds, lines = found["environments"], _lines(text)
     if not isinstance(kinds, (list, tuple)) or not kinds:
         raise ConfigurationError(
             f"{file}{_line(lines, 0)}: environments is a list with at least one environment", help=f"write {AN_EXAMPLE}"
@@ -120,15 +140,10 @@ def _read(file: Path) -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
-def _run(file: Path) -> Mapping[str, Any]:
-    """Run *file* and return what it defines; what lies beside it can be imported by it."""
+def _run(file: Path, text: str) -> Mapping[str, Any]:
+    """Run the *text* of *file* and return what it defines; what lies beside it can be imported by it."""
     try:
-        code = compile(file.read_text(encoding="utf-8"), str(file), "exec")
-    except OSError as error:
-        raise ConfigurationError(
-            f"{file}, which says which environments there are, cannot be read: {error.strerror or error}",
-            help=f"put it back, or name where it is now in {VARIABLE}",
-        ) from error
+        code = compile(text, str(file), "exec")
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigurationError(f"{file}{line}: {getattr(error, 'msg', error)}") from error
@@ -153,9 +168,9 @@ def _beside(file: Path) -> Iterator[None]:
             sys.path.remove(str(file.parent))
 
 
-def _lines(file: Path) -> Sequence[int]:
-    """Return the line of each environment in *file*, as far as they stand there as a list."""
-    for statement in reversed(ast.parse(file.read_text(encoding="utf-8")).body):
+def _lines(text: str) -> Sequence[int]:
+    """Return the line of each environment in *text*, as far as they stand there as a list."""
+    for statement in reversed(ast.parse(text).body):
         if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(statement.value, (ast.List, ast.Tuple)):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             if any(isinstance(target, ast.Name) and target.id == "environments" for target in targets):
@@ -165,12 +180,3 @@ def _lines(file: Path) -> Sequence[int]:
 
 def _line(lines: Sequence[int], place: int) -> str:
     return f", line {lines[place]}" if place < len(lines) else ""
-
-
-def whence(workspace: Workspace) -> list[str]:
-    """Return for each environment of *workspace* which file and line says that it is there."""
-    file = file_of(workspace)
-    if file is None:
-        return ["what a workspace has by itself"] * len(DEFAULT)
-    lines = _lines(file)
-    return [f"{file}{_line(lines, place)}" for place, _ in enumerate(_read(file))]

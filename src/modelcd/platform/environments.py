@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -18,7 +18,7 @@ from modelcd.adapters.processes import foresee, spares
 from modelcd.environment import Environment
 from modelcd.environments.kind import Kind, Site
 from modelcd.errors import UnknownName
-from modelcd.platform.declared import declared, stamp
+from modelcd.platform.declared import declared
 from modelcd.platform.journal import clock_of, journal_of
 from modelcd.platform.services import Services, registry_uri
 from modelcd.project.libraries import libraries
@@ -31,30 +31,26 @@ class Platform:
     """A `Place`: the environments of *workspace*, and what they need running beside them."""
 
     workspace: Workspace
-    _bound: dict[str, Environment] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _bound: dict[str, tuple[Kind, Environment]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @cached_property
-    def kinds(self) -> Mapping[str, Kind]:
-        """What `environments.py` says; raises `ConfigurationError` for what is wrong in it, with the line."""
-        return {kind.name: kind for kind in declared(self.workspace)}
-
-    @cached_property
-    def stamp(self) -> str:
-        """The digest of what the environments were read from."""
-        return stamp(self.workspace)
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What `environments.py` says now; raises `ConfigurationError` for what is wrong in it, with the line."""
+        return declared(self.workspace)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the environments, in the order of a promotion."""
-        return tuple(self.kinds)
+        return tuple(kind.name for kind in self.kinds)
 
     def environment(self, name: str) -> Environment:
         """Return the environment *name*; nothing is started by this.  Raises `UnknownName`."""
-        if name not in self.kinds:
+        kind = next((kind for kind in self.kinds if kind.name == name), None)
+        if kind is None:
             raise UnknownName("environment", name, self.names)
-        if name not in self._bound:
-            self._bound[name] = self.kinds[name].bind(self._site)
-        return self._bound[name]
+        if name not in self._bound or self._bound[name][0] is not kind:
+            self._bound[name] = (kind, kind.bind(self._site))
+        return self._bound[name][1]
 
     def all(self) -> dict[str, Environment]:
         """Return every environment by its name, in the order of a promotion."""

@@ -19,7 +19,6 @@ from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
 from modelcd.domain.policy import READING, Acceptance, Budgets, Canary
 from modelcd.domain.records import Entry
-from modelcd.domain.release import Endpoint, fold
 from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
 from modelcd.domain.versions import CLEAN, DIRTY, Lineage, ModelVersion, brief
@@ -29,6 +28,7 @@ from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.snapshot import place_of
 from modelcd.steps import accept, validate
 from modelcd.steps.release import Candidate
+from modelcd.steps.watch import Watch
 
 Contract = Callable[[str, Sequence[Mapping[str, Any]]], Sequence[Finding]]
 """Asks an address for each point of the model contract, with some good rows."""
@@ -411,7 +411,7 @@ def refuse_unaccepted(first: Environment, model: str, version: int) -> None:
 
 def refuse_unserved(before: Environment, model: str, version: int) -> None:
     """Raise `Rejected` for a *version* that never had all of the environment *before*, or was taken back there."""
-    endpoint = fold(Endpoint(before.stream(model)), before.journal.read(before.stream(model)))
+    endpoint = Watch(before.stream(model)).refresh(before)
     if version in endpoint.champions and endpoint.rejected(version) is None:
         return
     raise Rejected(
