@@ -521,7 +521,7 @@ class Control:
                 "environment": kind.name,
                 "kind": type(kind).__name__,
                 "takes": promotion.takes(names, kind.name),
-                "how": "by the ladder" if promotion.by_the_ladder(names, kind.name) else "at once",
+                "how": "by the project's rollout" if promotion.by_the_ladder(names, kind.name) else "at once",
                 "from": where,
             }
             for kind, where in zip(kinds, whence(self.workspace), strict=True)

@@ -29,6 +29,7 @@ FILE = "environments.py"
 DEFAULT: tuple[Kind, ...] = (Laptop("staging"), Laptop("production"))
 """What a workspace has without a file."""
 
+MEND = "put that right; until then all that runs goes on as before"
 AN_EXAMPLE = 'environments = [Laptop("staging"), Laptop("production")]'
 
 
@@ -45,7 +46,7 @@ def whence(workspace: Workspace) -> list[str]:
     """Return for each environment of *workspace* which file and line says that it is there."""
     file = file_of(workspace)
     if file is None:
-        return ["what a workspace has by itself"] * len(DEFAULT)
+        return ["the default"] * len(DEFAULT)
     lines = _lines(_text(file))
     return [f"{file}{_line(lines, place)}" for place, _ in enumerate(_read(file))]
 
@@ -105,7 +106,7 @@ def _text(file: Path) -> str:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(
             f"{file}, which says which environments there are, cannot be read: {why}",
-            help=f"put it back, or name where it is now in {VARIABLE}",
+            help=f"put it there, or name the file that there is: --environments FILE, or {VARIABLE}",
         ) from error
 
 
@@ -132,7 +133,7 @@ def _kinds(file: Path, text: str) -> tuple[Kind, ...]:
             what = f"{name!r} is kept for other things" if name in RESERVED else f"{name!r} is no name"
             raise ConfigurationError(
                 f"{at}: {what}",
-                help=f"an environment's name has lower case letters, digits and dashes, at most {LONGEST}",
+                help=f"a name has at most {LONGEST} lower case letters, digits and dashes: production, canary-eu",
             )
         if name in seen:
             raise ConfigurationError(f"{at}: a second environment {name!r}", help="give each a name of its own")
@@ -146,7 +147,7 @@ def _run(file: Path, text: str) -> Mapping[str, Any]:
         code = compile(text, str(file), "exec")
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigurationError(f"{file}{line}: {getattr(error, 'msg', error)}") from error
+        raise ConfigurationError(f"{file}{line}: {getattr(error, 'msg', error)}", help=MEND) from error
     found: dict[str, Any] = {"__name__": "environments", "__file__": str(file)}
     with _beside(file):
         try:
@@ -154,7 +155,7 @@ def _run(file: Path, text: str) -> Mapping[str, Any]:
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
             line = next((f", line {frame.lineno}" for frame in reversed(frames) if frame.filename == str(file)), "")
-            raise ConfigurationError(f"{file}{line}: {type(error).__name__}: {error}") from error
+            raise ConfigurationError(f"{file}{line}: {type(error).__name__}: {error}", help=MEND) from error
     return found
 
 
