@@ -75,6 +75,17 @@ def test_constructing_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_is_made_wherever_the_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / 'it\'s "ours" :now'
+    project.mkdir()
+    monkeypatch.chdir(project)
+    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+
+    registry.open()
+
+    assert registry.opened().get_experiment("0").artifact_location.startswith(f"{tmp_path.as_uri()}/artifacts/")
+
+
 DYING = """
 import os, signal, sqlalchemy
 statements = []

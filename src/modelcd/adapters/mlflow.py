@@ -143,7 +143,7 @@ class MlflowRegistry:
             if self._client is None:
                 with held(self._folder / ".setup.lock", "the registry", self._patience, RegistryError):
                     if self.is_absent():
-                        _make(Path(self._uri.removeprefix("sqlite:///")))
+                        _make(Path(self._uri.removeprefix("sqlite:///")), self._folder)
                     self._client = _client(self._uri)
             return self._client
 
@@ -259,12 +259,20 @@ def _client(uri: str) -> MlflowClient:
     return client
 
 
-def _make(path: Path) -> None:
-    """Make the database at *path*, under another name first: MLflow cannot go on with one that is half made."""
+def _make(path: Path, folder: Path) -> None:
+    """Make the database at *path*, under another name first: MLflow cannot go on with one that is half made.
+
+    Runs of no experiment go to *folder*.  MLflow by itself would take the folder that it happens to be started in,
+    and write the name of that into a statement as it is, quotes and all.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     half = path.with_name(f"{path.name}.making")
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{half.name}*"):
         left.unlink()
+    store: Any = SqlAlchemyStore
+    store(f"sqlite:///{half}", (folder / "default").absolute().as_uri()).engine.dispose()
     _client(f"sqlite:///{half}")
     os.replace(half, path)
 
