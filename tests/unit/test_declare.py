@@ -240,6 +240,24 @@ def test_what_happens_in_doubt_is_one_of_the_known_words() -> None:
             'retrain=Retrain("0 5 * * *")',
             id="a schedule",
         ),
+        pytest.param(
+            "c = Canary(guards=['latency'])",
+            "line 4: Canary(guards=…) holds 'latency', which is no guard",
+            "guards=[guard.errors(), …]",
+            id="a guard by its name",
+        ),
+        pytest.param(
+            "c = Canary(guards=None)",
+            "line 4: Canary(guards=…): a list is needed, got None",
+            "guards=[guard.errors(), …]",
+            id="no list of guards",
+        ),
+        pytest.param(
+            "r = Retrain()",
+            "line 4: Retrain missing 1 required argument: 'cron'",
+            "Retrain()",
+            id="an argument left out",
+        ),
         pytest.param("def f(:", "pipeline.py, line 4: ", "def f(:", id="syntax"),
         pytest.param("\nx = [1][2]", "line 5: IndexError: list index out of range", "[1][2]", id="any other error"),
         pytest.param("exit(3)", "line 4: called exit(3) while it was read", "", id="exit"),
@@ -286,6 +304,35 @@ def test_a_model_may_be_made_of_the_one_before(tmp_path: Path, change: str) -> N
     finally:
         sys.modules.pop("pipeline", None)
         sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Canary((), keep_warm='600')", "Canary(keep_warm=…): a number is needed, got '600'"),
+        ("Canary((), keep_warm=-1)", "Canary(keep_warm=…) is in seconds, 0 for none, got -1"),
+        ("Canary((), fallback='no')", "Canary(fallback=…): yes or no is needed, got 'no'"),
+        ("Canary((), warm_up=1.5)", "Canary(warm_up=…): a whole number is needed, got 1.5"),
+        ("Canary((), alpha=None)", "Canary(alpha=…): a number is needed, got None"),
+        ("Gate(max).at_least(0.5)", "Gate(metric=…): a name is needed, got <built-in function max>"),
+        ("guard.success(max, name=3)", "guard(name=…): a text is needed, got 3"),
+        ("Dataset('d', target='y', time=3)", "Dataset(time=…): a text is needed, got 3"),
+        ("Dataset('d', target=3)", "a dataset needs a target"),
+        ("Dataset('d', target='y', holdout=None)", "holdout is a share between 0 and 1 or a duration, got None"),
+        ("Model('a', train=train, data=Dataset('d', target='y'), gates=None)", "Model(gates=…): a list is needed, got"),
+        ("Model('a', train=train, data=Dataset('d', target='y'), files='a.yaml')", "Model(files=…): a list is needed"),
+        ("Model('a', train=train, data=Dataset('d', target='y'), files=[1])", "files holds 1, which is no path"),
+        ("Model('a', train=train, data=Dataset('d', target='y'), environment='URL')", "a list is needed, got 'URL'"),
+        ("Model('a', train=train, data=Dataset('d', target='y'), tests=3)", "Model(tests=…): a text is needed, got 3"),
+        ("Model('a', train=train, data=Dataset('d', target='y'), parameters=None)", "parameters must be a dict"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_where_it_is_written(
+    written: Callable[[str], ProjectError], text: str, message: str
+) -> None:
+    said = written(f"x = {text}\n").message
+
+    assert said.startswith("pipeline.py, line 4: ") and message in said
 
 
 def test_a_mistake_in_an_imported_file_is_told_of_that_file(

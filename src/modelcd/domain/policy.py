@@ -7,10 +7,10 @@ so that a verdict can be recomputed long after the file has changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from modelcd.domain.routing import Unit
@@ -68,6 +68,12 @@ class Gate:
     confidence: float = 0.95
     higher_is_better: bool = True
     function: Callable[[Any, Any], float] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, str):
+            raise ValueError(
+                f"Gate(metric=…): a name is needed, got {self.metric!r}; one of your own: Gate(name, function=f)"
+            )
 
     def at_least(self, limit: float) -> Gate:
         """Require *limit* or more, with confidence: a value that may have reached it by luck is inconclusive.
@@ -202,6 +208,7 @@ class Guard:
     on_holdout: bool = True
 
     def __post_init__(self) -> None:
+        check_kinds("guard", self)
         if self.limit is not None:
             self._check_limit(_number(f"guard {self.name}: a limit", self.limit))
         elif self.kind is GuardKind.LATENCY:
@@ -419,8 +426,12 @@ class Canary:
         ) -> None: ...
 
     def __post_init__(self) -> None:
+        check_kinds("Canary", self)
         object.__setattr__(self, "shares", _shares(self.shares))
-        object.__setattr__(self, "guards", tuple(self.guards))
+        object.__setattr__(self, "guards", members("Canary", "guards", self.guards, "guards=[guard.errors(), …]"))
+        for each in self.guards:
+            if not isinstance(each, Guard):
+                raise ValueError(f"Canary(guards=…) holds {each!r}, which is no guard; guards=[guard.errors(), …]")
         object.__setattr__(self, "unit", _word("unit", Unit, self.unit))
         object.__setattr__(self, "on_doubt", _word("on_doubt", OnDoubt, self.on_doubt))
         rising = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
@@ -441,10 +452,9 @@ class Canary:
         if not 0 <= self.bake < self.step_budget:
             raise ValueError("step_budget must be longer than bake")
         _positive("Canary", self, "step_budget", "budget", "start_budget", "ready_budget", "warm_up_budget")
-        if _number("Canary(watch=…)", self.watch) < 0:
-            raise ValueError(f"Canary(watch=…) is in seconds, 0 for not at all, got {self.watch:g}")
-        if isinstance(self.warm_up, bool) or not isinstance(self.warm_up, int) or self.warm_up < 0:
-            raise ValueError(f"Canary(warm_up=…) is a number of requests, 0 for none, got {self.warm_up!r}")
+        for name, what in (("watch", "in seconds"), ("keep_warm", "in seconds"), ("warm_up", "a number of requests")):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Canary({name}=…) is {what}, 0 for none, got {getattr(self, name):g}")
 
     @property
     def judged_by_labels(self) -> bool:
@@ -486,6 +496,31 @@ def _word(name: str, words: type[StrEnum], given: Any) -> StrEnum:
         raise ValueError(f"Canary({name}=…) is one of {known}, got {given!r}") from error
 
 
+def check_kinds(owner: str, value: Any) -> None:
+    """Raise `ValueError` for a field of *value* that is none of what its annotation says: number, text, yes or no."""
+    for each in fields(value):
+        given, kind, what = getattr(value, each.name), str(each.type), f"{owner}({each.name}=…)"
+        if kind.endswith(" | None"):
+            if given is None:
+                continue
+            kind = kind.removesuffix(" | None")
+        if kind in ("float", "int"):
+            _number(what, given)
+        if kind == "int" and not isinstance(given, Integral):
+            raise ValueError(f"{what}: a whole number is needed, got {given!r}")
+        if kind == "bool" and not isinstance(given, bool):
+            raise ValueError(f"{what}: yes or no is needed, got {given!r}; write True or False")
+        if kind == "str" and not isinstance(given, str):
+            raise ValueError(f"{what}: a text is needed, got {given!r}; write it in quotes")
+
+
+def members(owner: str, name: str, given: Any, example: str) -> tuple[Any, ...]:
+    """Return what *given* holds; raises `ValueError` with an *example* for what is no list, a text in particular."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise ValueError(f"{owner}({name}=…): a list is needed, got {given!r}; {example}")
+    return tuple(given)
+
+
 def _number(what: str, given: Any) -> float:
     """Return *given* as a float; raises `ValueError` for what is no number that can be compared with."""
     if not isinstance(given, Real) or isinstance(given, bool) or not isfinite(given):
@@ -522,6 +557,7 @@ class Acceptance:
     budget: float = 300.0
 
     def __post_init__(self) -> None:
+        check_kinds("Acceptance", self)
         _positive("Acceptance", self, "golden", "load_requests", "load_connections", "p99", "budget")
 
 
@@ -552,6 +588,7 @@ class Budgets:
     memory: int = 0
 
     def __post_init__(self) -> None:
+        check_kinds("Budgets", self)
         _positive("Budgets", self, "data", "tests", "train", "start")
         if self.memory != 0:
             _positive("Budgets", self, "memory")

@@ -12,10 +12,11 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from modelcd.domain.policy import Acceptance, Bound, Budgets, Canary, Gate, Guard, GuardKind
+from modelcd.domain.policy import Acceptance, Bound, Budgets, Canary, Gate, Guard, GuardKind, check_kinds, members
 from modelcd.domain.schedule import Retrain
 from modelcd.domain.versions import LONGEST, misnamed, valid_model_name
 from modelcd.errors import ProjectError
@@ -65,13 +66,18 @@ class Dataset:
     key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_kinds("Dataset", self)
         if not self.pattern or "://" in self.pattern:
             raise ProjectError(
                 f"a dataset is a glob of files, got {self.pattern!r}", help='for example Dataset("data/*.parquet", …)'
             )
         if isinstance(self.target, list):
             object.__setattr__(self, "target", tuple(self.target))
-        if not self.targets or not all(isinstance(name, str) and name for name in self.targets):
+        if (
+            not isinstance(self.target, str | tuple)
+            or not self.targets
+            or not all(isinstance(name, str) and name for name in self.targets)
+        ):
             raise ProjectError(
                 "a dataset needs a target",
                 help='target="late" names the column to predict, target=("low", "high") several',
@@ -89,9 +95,9 @@ class Dataset:
                 raise ProjectError(f"{name} must be a function", help=f"{name}={name} passes it, without calling it")
         if isinstance(self.holdout, str):
             self._check_duration(self.holdout)
-        elif not 0 < self.holdout < 1:
+        elif not isinstance(self.holdout, Real) or not 0 < self.holdout < 1:
             raise ProjectError(
-                f"holdout is a share between 0 and 1 or a duration, got {self.holdout:g}",
+                f"holdout is a share between 0 and 1 or a duration, got {self.holdout!r}",
                 help='holdout=0.2 keeps the newest fifth, holdout="7D" the last seven days',
             )
 
@@ -406,6 +412,7 @@ class Model:
 
     def __post_init__(self) -> None:
         self._check_name()
+        check_kinds("Model", self)
         self._check_source()
         if isinstance(self.acceptance, str):
             object.__setattr__(self, "acceptance", Acceptance(tests=self.acceptance))
@@ -415,17 +422,25 @@ class Model:
                     f"{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}",
                     help=f"{name}={kind.__name__}(…)",
                 )
+        if not isinstance(self.parameters, Mapping):
+            raise ProjectError(f"parameters must be a dict, got {self.parameters!r}", help='parameters={"depth": 3}')
         if self.retrain is not None and not isinstance(self.retrain, Retrain):
             raise ProjectError(
                 f"retrain must be a Retrain, got {type(self.retrain).__name__}", help='retrain=Retrain("0 5 * * *")'
             )
-        object.__setattr__(self, "gates", tuple(_checked_gate(gate) for gate in self.gates))
-        object.__setattr__(self, "files", tuple(str(PurePath(path)) for path in self.files))
-        object.__setattr__(self, "environment", tuple(_variable(name) for name in self.environment))
+        object.__setattr__(
+            self, "gates", tuple(map(_checked_gate, self._members("gates", 'gates=[Gate("roc_auc").at_least(0.8)]')))
+        )
+        object.__setattr__(self, "files", tuple(map(_path, self._members("files", 'files=["settings.yaml"]'))))
+        variables = self._members("environment", 'environment=["FEATURES_URL"]')
+        object.__setattr__(self, "environment", tuple(map(_variable, variables)))
         if self.method is not None and self.method not in METHODS:
             raise ProjectError(
                 f"method must be {' or '.join(METHODS)}, got {self.method!r}", help=nearest(self.method, METHODS)
             )
+
+    def _members(self, name: str, example: str) -> tuple[Any, ...]:
+        return members("Model", name, getattr(self, name), example)
 
     def _check_name(self) -> None:
         if not isinstance(self.name, str) or not valid_model_name(self.name):
@@ -450,6 +465,12 @@ class Model:
                 f"parameters are given, but {getattr(self.train, '__name__', 'train')} does not take them",
                 help="def train(frame, parameters): …",
             )
+
+
+def _path(given: Any) -> str:
+    if not isinstance(given, str | PurePath):
+        raise ProjectError(f"files holds {given!r}, which is no path", help='files=["settings.yaml"]')
+    return str(PurePath(given))
 
 
 def _variable(name: Any) -> str:

@@ -201,8 +201,9 @@ def _explained(error: Exception) -> tuple[str, str]:
         match := re.match(r"(\w+)\S* got an unexpected keyword argument '(\w+)'", text)
     ):
         return _unknown_keyword(text, match[2])
-    if isinstance(error, TypeError) and re.match(r"(Model|Dataset)\.__init__\(\) missing", text):
-        return text.replace(".__init__()", "").replace("keyword-only ", ""), "see the first example for a whole model"
+    if isinstance(error, TypeError) and (match := re.match(r"(\w+)\.__init__\(\) missing", text)):
+        advice = "see the first example for a whole model" if match[1] in ("Model", "Dataset") else ""
+        return re.sub(r"\.__init__\(\)|keyword-only |positional ", "", text), advice
     if isinstance(error, ValueError):
         message, _, advice = text.partition("; ")
         return message, advice
