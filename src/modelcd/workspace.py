@@ -141,6 +141,11 @@ def open_workspace(path: Path | None = None) -> Workspace:
     Raises `ConfigurationError` when it cannot be written or was made by a newer modelcd.
     """
     workspace = Workspace((path or default_path()).expanduser().resolve())
+    if "?" in str(workspace.path):
+        raise ConfigurationError(
+            f"the workspace {workspace.path} cannot be used: the address of a database ends at a question mark",
+            help="give a folder without one with --workspace or MODELCD_WORKSPACE",
+        )
     try:
         workspace.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(workspace.path)

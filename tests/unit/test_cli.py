@@ -150,6 +150,15 @@ def test_a_workspace_whose_place_a_file_has_is_refused(workspace: Path, capsys: 
     assert "cannot be used: there is a file in the way" in capsys.readouterr().err
 
 
+def test_a_workspace_that_no_database_can_be_addressed_in_is_refused_before_it_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("--workspace", str(tmp_path / "what?"), "status") == 2
+
+    assert "cannot be used: the address of a database ends at a question mark" in capsys.readouterr().err
+    assert not (tmp_path / "what?").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write anywhere")
 def test_a_workspace_that_must_not_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
