@@ -60,7 +60,13 @@ def process_of(instance: Instance) -> psutil.Process:
 
 
 def was_spare(instance: Instance) -> bool:
-    return "--spare" in process_of(instance).cmdline()
+    return modules_of(instance) is not None
+
+
+def modules_of(instance: Instance) -> list[str] | None:
+    """Return what it was told to import when it was a spare server, None if it never was one."""
+    _, found, modules = " ".join(process_of(instance).cmdline()).partition("--spare")
+    return modules.split() if found else None
 
 
 def mine() -> set[int]:
@@ -96,19 +102,25 @@ def test_a_spare_server_becomes_the_instance_that_is_started(runtime: ProcessRun
 def test_another_is_begun_for_the_next_place_and_the_third_is_a_plain_one(runtime: ProcessRuntime, unit: Unit) -> None:
     units = [replace(unit, place=f"{place}/flights") for place in ("staging", "production", "elsewhere")]
     with spares():
-        foresee([])
+        foresee(["wave"])
         instances = [runtime.start(one) for one in units]
 
         assert [was_spare(instance) for instance in instances] == [True, True, False]
         assert all(eventually(lambda one=one: is_ready(one), True, deadline=PATIENCE) for one in instances)
 
 
-def test_who_has_an_environment_of_its_own_gets_a_plain_server(runtime: ProcessRuntime, unit: Unit) -> None:
+def test_who_has_an_environment_of_its_own_gets_a_server_that_knows_nothing_of_models(
+    runtime: ProcessRuntime, unit: Unit
+) -> None:
     """The gates prove with it that the version starts as it will whenever it has to start again."""
+    alone = replace(unit, place="gates/flights", environment={"MODELCD_DRAIN": "0"})
     with spares():
-        foresee([])
+        foresee(["wave"])
+        foresee([], servers=1)
+        instances = [runtime.start(one) for one in (alone, unit, replace(alone, version=4))]
 
-        assert not was_spare(runtime.start(replace(unit, environment={"MODELCD_DRAIN": "0"})))
+        assert [modules_of(instance) for instance in instances] == [[], ["wave"], None]
+        assert all(eventually(lambda one=one: is_ready(one), True, deadline=PATIENCE) for one in instances)
 
 
 def test_what_a_spare_server_prints_and_knows_is_what_a_plain_one_does(
@@ -131,7 +143,7 @@ def test_what_a_spare_server_prints_and_knows_is_what_a_plain_one_does(
         return [line for line in runtime.log(instance.id).splitlines() if line.startswith("told")]
 
     with spares():
-        foresee([])
+        foresee(["wave"])
         as_spare = told("staging")
     as_plain = told("production")
 
@@ -153,7 +165,7 @@ def test_a_module_that_the_model_brings_is_the_one_it_gets(runtime: ProcessRunti
 
 def test_a_spare_server_that_died_is_replaced_by_a_plain_one(runtime: ProcessRuntime, unit: Unit) -> None:
     with spares():
-        foresee([])
+        foresee(["wave"])
         assert eventually(lambda: len(mine()), 1)  # a program that was only just begun has no name for a moment
         (waiting,) = mine()
         os.kill(waiting, signal.SIGKILL)
@@ -163,11 +175,11 @@ def test_a_spare_server_that_died_is_replaced_by_a_plain_one(runtime: ProcessRun
 
 
 def test_nobody_wants_it_then_it_ends() -> None:
-    foresee([])
+    foresee(["wave"])
     assert mine() == set()
 
     with spares():
-        foresee([])
+        foresee(["wave"])
         assert eventually(lambda: len(mine()), 1)
 
     assert mine() == set()

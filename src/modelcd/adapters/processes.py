@@ -112,7 +112,7 @@ class ProcessRuntime:
             self._write(record)
             try:
                 environment = self._environment(unit, record)
-                if unit.environment or not self._by_spare(unit.id, command, environment):
+                if not self._by_spare(unit, command, environment):
                     self._process(unit.id).start(command, env=environment, cwd=self._folder.absolute())
             except RuntimeFailure:
                 if there is None:
@@ -140,13 +140,16 @@ class ProcessRuntime:
         """Return the newest *lines* that the instance printed, also after it died or was stopped."""
         return self._process(instance).tail(lines) if lines > 0 else ""
 
-    def _by_spare(self, instance: str, command: Sequence[str], environment: Mapping[str, str]) -> bool:
-        """Let a spare server become the instance, if there is one; it is recorded before its orders let it live on."""
+    def _by_spare(self, unit: Unit, command: Sequence[str], environment: Mapping[str, str]) -> bool:
+        """Let a spare server become the instance, if there is one; it is recorded before its orders let it live on.
+
+        A unit with an environment of its own gets one that has imported nothing but the server.
+        """
         *program, folder = command
-        spare = _taken(program)
+        spare = _taken(program, plain=bool(unit.environment))
         if spare is None:
             return False
-        process = self._process(instance)
+        process = self._process(unit.id)
         process.adopt(spare.process)
         cwd, log = self._folder.absolute(), process.log.absolute()
         return spare.order({"folder": folder, "environment": dict(environment), "cwd": str(cwd), "log": str(log)})
@@ -236,7 +239,8 @@ def spares() -> Iterator[None]:
 def foresee(modules: Sequence[str], *, servers: int = 2, interpreter: str = sys.executable) -> None:
     """Begin a server that will soon be wanted, in a block of `spares`: it imports *modules* and waits for its orders.
 
-    As many as *servers* are begun, one at a time: the next when the one before is taken.
+    As many as *servers* are begun, one at a time: the next when the one before is taken.  Without *modules* it knows
+    nothing of any model, and becomes one that has to prove that it starts from nothing.
     """
     with _SPARING:
         if _SPARES and servers > 0:
@@ -275,12 +279,12 @@ class _Spare:
         self.process.communicate()
 
 
-def _taken(program: Sequence[str]) -> _Spare | None:
-    """Return a spare server of *program* that lives, and begin the next one."""
+def _taken(program: Sequence[str], *, plain: bool) -> _Spare | None:
+    """Return a spare server of *program* that lives, a *plain* one or one with modules, and begin the next one."""
     with _SPARING:
         for waiting in reversed(_SPARES):
             for spare in waiting:
-                if spare.program == tuple(program):
+                if spare.program == tuple(program) and plain is not bool(spare.modules):
                     waiting.remove(spare)
                     if spare.servers > 1:
                         waiting.append(_Spare(spare.program, spare.modules, spare.servers - 1))

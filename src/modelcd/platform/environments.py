@@ -108,6 +108,10 @@ class Platform:
 
 
 def _foresee(registry: MlflowRegistry, project: Path) -> None:
-    """Import the registry's library and make its database, then begin a server: both take seconds when they are due."""
+    """Begin a server for the gates, import the registry's library and make its database, then begin one for users.
+
+    Each takes seconds when it is due.
+    """
+    foresee((), servers=1)
     registry.open()
-    foresee(libraries(project))
+    foresee(("joblib", *libraries(project)))

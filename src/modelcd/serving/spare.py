@@ -23,7 +23,7 @@ def await_orders(modules: Sequence[str]) -> list[str] | None:
     """Import *modules*, wait for orders and follow them; returns the arguments of the server, None for no orders."""
     bare = _top_levels()
     gc.disable()
-    for name in ("modelcd.serving.process", "joblib", *modules):
+    for name in ("modelcd.serving.process", *modules):
         with suppress(Exception):  # the model that needs it will say what is wrong
             importlib.import_module(name)
     gc.enable()
