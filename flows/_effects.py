@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modelcd.domain.verdict import Finding, Verdict
 from modelcd.errors import ModelcdError
 
 if TYPE_CHECKING:
@@ -26,15 +25,6 @@ listener: ContextVar[Listener] = ContextVar("listener", default=lambda *_: None)
 
 pages: ContextVar[bool] = ContextVar("pages", default=True)
 """Whether Prefect's server is told; without it the same steps run in the same order."""
-
-
-OPTIONAL = ("expectations", "tests")
-"""Steps that a project may have nothing for: that is said, and does not stop it."""
-
-
-def nothing_asked(name: str, finding: Finding) -> bool:
-    """Say whether a project simply has no expectations or no tests."""
-    return name in OPTIONAL and finding.verdict is Verdict.INCONCLUSIVE
 
 
 class Outcome:
@@ -115,7 +105,7 @@ def _visibly(name: str, function: Callable[[], T]) -> T:
 
     def run() -> State[Any]:
         try:
-            return of_step(name, came.of(function))
+            return of_step(came.of(function))
         except ModelcdError as error:
             return of_error(error)
 

@@ -15,7 +15,6 @@ from modelcd.domain.release import Release
 from modelcd.domain.story import ending, headline, why
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.errors import ModelcdError
-from modelcd.flows._effects import nothing_asked
 
 LONGEST = 2_000
 """Characters of a reason that stand in a state; the whole of it stands on the run's page and in the journal."""
@@ -39,10 +38,10 @@ def of_flow(told: Mapping[str, Any], good: Mapping[str, str] = GOOD) -> State[An
     return Failed(name=BAD.get(found, "Failed"), message=message)
 
 
-def of_step(name: str, result: Any) -> State[Any]:
-    """Return the state of a task, the step *name*, that came to *result*: a finding, a release, or anything else."""
+def of_step(result: Any) -> State[Any]:
+    """Return the state of a task that came to *result*: a finding, a release, or anything else."""
     if isinstance(result, Finding):
-        return _of_finding(name, result)
+        return _of_finding(result)
     if isinstance(result, Release):
         return _of_release(result)
     return Completed()
@@ -54,10 +53,8 @@ def of_error(error: ModelcdError) -> State[Any]:
     return Failed(name="Refused" if error.exit_code == 1 else "Failed", message=message)
 
 
-def _of_finding(name: str, finding: Finding) -> State[Any]:
+def _of_finding(finding: Finding) -> State[Any]:
     message = _short(finding.reason)
-    if nothing_asked(name, finding):
-        return Completed(name="NothingToCheck", message=message)
     match finding.verdict:
         case Verdict.PASS:
             return Completed(message=message)

@@ -28,7 +28,7 @@ from modelcd.environment import Environment
 from modelcd.errors import Busy, Conflict, ModelcdError, Refused
 from modelcd.explaining import explained
 from modelcd.flows import _pages
-from modelcd.flows._effects import Outcome, leave, listener, nothing_asked, step
+from modelcd.flows._effects import Outcome, leave, listener, step
 from modelcd.platform.environments import Platform
 from modelcd.steps import build
 from modelcd.steps.place import Place
@@ -241,7 +241,7 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
         {"gates": partial(build.check_gates, walk, champion)},
     ):
         for name, finding in _side_by_side(walk, checks).items():
-            if finding.verdict is not Verdict.PASS and not nothing_asked(name, finding):
+            if finding.verdict is not Verdict.PASS:
                 return _stopped(walk, name, finding)
     candidate = build.prove(walk)
     finding = _accepted(walk, way, candidate)

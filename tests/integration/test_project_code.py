@@ -313,6 +313,18 @@ def test_expectations_are_checked_on_the_rows_as_they_arrived(whole: ChildProjec
     assert second["evidence"]["rows"] == 300 and second["evidence"]["samples"]
 
 
+def test_expectations_that_ask_for_nothing_prove_nothing(project: ChildProject) -> None:
+    path = project.project / "pipeline.py"
+    path.write_text(
+        path.read_text().replace("    return [\n        expect.", "    return []\n    return [\n        expect.")
+    )
+
+    told = project.call("expect", {}, budget=BUDGET).value
+
+    assert (told["verdict"], told["evidence"]["declared"]) == ("inconclusive", 0)
+    assert "leave expectations away where none are wanted" in told["reason"]
+
+
 def test_an_expectation_that_crashes_is_an_error(project: ChildProject) -> None:
     path = project.project / "pipeline.py"
     path.write_text(path.read_text().replace('NotBeNull(column="b")', 'NotBeNull(column="bb")'))
@@ -372,10 +384,24 @@ def test_tests_are_counted_and_the_first_failure_is_told(project: ChildProject) 
     assert told["verdict"] == "fail" and "1 failed, 1 passed: tests/test_it.py::test_b" in told["reason"]
 
 
-def test_a_folder_in_which_no_test_runs_proves_nothing(project: ChildProject) -> None:
-    (project.project / "tests").mkdir()
+def test_a_folder_in_which_no_test_runs_proves_nothing_unless_none_are_wanted(project: ChildProject) -> None:
+    folder, path = project.project / "tests", project.project / "pipeline.py"
 
-    assert project.call("tests", {}, budget=BUDGET).value["verdict"] == "inconclusive"
+    def told() -> tuple[str, str]:
+        found = project.call("tests", {}, budget=BUDGET).value
+        return found["verdict"], found["reason"]
+
+    folder.mkdir()
+    empty = told()
+    (folder / "test_it.py").write_text("import pytest\n\n@pytest.mark.skip\ndef test_a(): pass\n")
+    skipped = told()
+    path.write_text(path.read_text().replace('    "toy",\n', '    "toy",\n    tests=None,\n'))
+    unwanted = told()
+
+    because = "so nothing was checked; tests=None says that none are wanted"
+    assert empty == ("inconclusive", f"there is no test in tests/, {because}")
+    assert skipped == ("inconclusive", f"every test in tests/ is skipped (1), {because}")
+    assert unwanted == ("pass", "there are none")
 
 
 def test_a_test_file_that_cannot_be_imported_is_a_failure(project: ChildProject) -> None:

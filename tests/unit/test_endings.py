@@ -17,6 +17,7 @@ from modelcd.errors import ChildError
 from modelcd.flows._effects import pages
 from modelcd.workspace import open_workspace
 
+NOT_LOOKED = {"verdict": "inconclusive", "reason": "all 2 were skipped", "evidence": {}}
 BAD = {"verdict": "fail", "reason": "it is not", "evidence": {}}
 
 
@@ -48,6 +49,7 @@ def explained(desk: Desk, folder: Path, capsys: pytest.CaptureFixture[str], monk
     ("answers", "next_steps"),
     [
         ({"expect": BAD}, ["Bring data that meet them, or change expectations in pipeline.py, then: modelcd deliver"]),
+        ({"tests": NOT_LOOKED}, ["Make the project's tests pass, then: modelcd deliver"]),
         ({"tests": BAD}, ["Make the project's tests pass, then: modelcd deliver"]),
         (
             {"gates": {"metrics": {"auc": 0.5}, "findings": [{"name": "auc", **BAD}]}},

@@ -166,7 +166,11 @@ def expectation_findings(project: Path, model: Model, read: Callable[[], pd.Data
             f"expectations returned a {type(odd).__name__}", help="return [expect.ExpectColumnValuesToNotBeNull(…), …]"
         )
     if not expectations:
-        return _told(Verdict.INCONCLUSIVE, "expectations returned none", [])
+        return _told(
+            Verdict.INCONCLUSIVE,
+            "expectations returned none, so nothing was checked; leave expectations away where none are wanted",
+            [],
+        )
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]
     asset = context.data_sources.add_pandas("project").add_dataframe_asset("rows")

@@ -143,7 +143,7 @@ def tests(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - all c
     """Run the project's own tests."""
     from modelcd.project.suites import run
 
-    return run(project, load(project).tests, default="tests/")
+    return run(project, load(project).tests, default="tests/", without="tests=None")
 
 
 def accept(project: Path, arguments: Arguments) -> Plain:
@@ -152,7 +152,7 @@ def accept(project: Path, arguments: Arguments) -> Plain:
 
     folder = load(project).acceptance.tests
     os.environ["MODELCD_URL"] = str(arguments["url"])
-    return run(project, folder, default="")
+    return run(project, folder, default="", without="acceptance=Acceptance()")
 
 
 def train(project: Path, arguments: Arguments) -> Plain:

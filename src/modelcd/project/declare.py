@@ -42,6 +42,7 @@ class Dataset:
         prepare: `(DataFrame) -> DataFrame`, from the raw rows to those to learn from.  It may drop rows; how many is
             reported, since live such rows are asked for all the same.
         expectations: Called with the module `great_expectations.expectations`; returns what must hold of the raw rows.
+            One that returns nothing stops a delivery.
         holdout: What is kept from training, the newest rows: a share (0.2) or a duration (`"7D"`, `"36h"`, `"2W"`).
         key: A column that names each row; no input of the model.
 
@@ -347,7 +348,8 @@ class Model:
             `guard.latency()`.
         parameters: What *train* gets; they are recorded, and a change of one trains again.
         budgets: How long each part may take.
-        tests: A folder of pytest tests that run before training.
+        tests: A folder of pytest tests that run before training; None for none.  One in which no test runs, or all are
+            skipped, stops a delivery.
         files: What training reads besides its code and data (a YAML of settings, say); a change of one trains again.
         environment: Names of variables of the environment that the project's code gets besides those that every
             program needs (docs/security.md), written out here; their values are kept nowhere.
@@ -383,7 +385,7 @@ class Model:
     rollout: Canary = field(default=Canary(guards=DEFAULT_GUARDS), kw_only=True)
     parameters: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     budgets: Budgets = field(default=Budgets(), kw_only=True)
-    tests: str = field(default="tests/", kw_only=True)
+    tests: str | None = field(default="tests/", kw_only=True)
     files: tuple[str, ...] = field(default=(), kw_only=True)
     environment: tuple[str, ...] = field(default=(), kw_only=True)
     method: str | None = field(default=None, kw_only=True)
@@ -403,7 +405,7 @@ class Model:
             rollout: Canary = ...,
             parameters: Mapping[str, Any] = ...,
             budgets: Budgets = ...,
-            tests: str = "tests/",
+            tests: str | None = "tests/",
             files: Iterable[str] = (),
             environment: Iterable[str] = (),
             method: str | None = None,

@@ -44,11 +44,11 @@ class _Tally:
             self.failures.append({"name": name, "message": " ".join(message.split())[:300]})
 
 
-def run(project: Path, folder: str, *, default: str) -> dict[str, Any]:
+def run(project: Path, folder: str | None, *, default: str, without: str) -> dict[str, Any]:
     """Run the tests in *folder* and return `verdict`, `reason`, `evidence`.
 
     A *default* folder that is not there is said to be, and no failure; any other is a `ProjectError`.  A folder in
-    which no test ran proves nothing.
+    which no test ran proves nothing: *without* is what a project writes that wants none.
     """
     if not folder or not (project / folder).exists():
         if folder and folder != default:
@@ -66,7 +66,10 @@ def run(project: Path, folder: str, *, default: str) -> dict[str, Any]:
     if code not in (0, 5):
         return _told("error", f"pytest could not run {folder} (exit code {code})", tally)
     if not tally.passed:
-        return _told("inconclusive", f"no test ran in {folder}", tally)
+        seen = (
+            f"every test in {folder} is skipped ({tally.skipped})" if tally.skipped else f"there is no test in {folder}"
+        )
+        return _told("inconclusive", f"{seen}, so nothing was checked; {without} says that none are wanted", tally)
     return _told("pass", f"{tally.passed} passed" + (f", {tally.skipped} skipped" if tally.skipped else ""), tally)
 
 
