@@ -57,8 +57,8 @@ def test_a_csv_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes,
     [
         ("a;b\n1.5;2\n", ""),
         ('a;b\n1.5;"so, so"\n', ""),
-        ("a;b\n1,5;2,5\n2;3\n", ', decimal=","'),
-        ("a\tb\n1,5\t2\n", ', decimal=","'),
+        ("a;b\n1,5;2,5\n2;3\n", ", decimal=','"),
+        ("a\tb\n1,5\t2\n", ", decimal=','"),
     ],
 )
 def test_a_csv_with_another_separator_is_refused_with_the_line_that_rewrites_it(
@@ -74,6 +74,33 @@ def test_a_csv_with_another_separator_is_refused_with_the_line_that_rewrites_it(
     exec(line, {"pandas": pd})
 
     assert read(tmp_path, Dataset("*.csv", target="b"))[0].iloc[0, 0] == 1.5
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
+@pytest.mark.parametrize("text", ["ort,y\nKöln,1.5\n", "ort;y\nKöln;1,5\n"], ids=["commas", "semicolons"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_csv_in_another_encoding_is_refused_with_the_line_that_rewrites_it(
+    tmp_path: Path, encoding: str, text: str, name: str
+) -> None:
+    content = text.encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+    with pytest.raises(ProjectError, match=r"is not text in UTF-8") as refused:
+        read(tmp_path, Dataset(name, target="y"))
+    _, _, line = refused.value.help.partition("once: ")
+    exec(line, {"pandas": pd})
+
+    assert read(tmp_path, Dataset(name, target="y"))[0].to_dict("records") == [{"ort": "Köln", "y": 1.5}]
+
+
+@pytest.mark.parametrize("content", ["ort\nKöln\n".encode() + b"\xe9\n", b"ort\n\x81\n"], ids=["mixed", "no cp1252"])
+def test_a_csv_whose_encoding_is_not_clear_is_refused_without_such_a_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+
+    with pytest.raises(ProjectError, match=r"is not text in UTF-8") as refused:
+        read(tmp_path, Dataset("a.csv", target="ort"))
+
+    assert "parquet" in refused.value.help and "read_csv" not in refused.value.help
 
 
 def test_empty_cells_and_lines_are_no_short_lines(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise ProjectError(
             f"{name} is not text in UTF-8: byte {error.object[error.start]:#x} cannot be read",
-            help="write it in UTF-8, or as parquet",
+            help=_recoding(project, name),
         ) from error
     except (
         OSError,
@@ -177,9 +177,37 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
         raise ProjectError(f"{name} cannot be read: {said}", help=f"is it a whole file of {kind}?") from error
 
 
-def _opened(project: Path, name: str) -> IO[str]:
+def _opened(project: Path, name: str, encoding: str = "utf-8", errors: str = "strict") -> IO[str]:
     opened = gzip.open if name.endswith(".gz") else open
-    return cast(IO[str], opened(project / name, "rt", encoding="utf-8", newline=""))
+    return cast(IO[str], opened(project / name, "rt", encoding=encoding, errors=errors, newline=""))
+
+
+def _recoding(project: Path, name: str) -> str:
+    """Say how to write the CSV *name* in UTF-8, which it is not: by a line of Python where its encoding is clear."""
+    with _opened(project, name, errors="ignore") as file:
+        if not file.read().isascii():
+            return "a part of it is UTF-8, so another encoding would garble that: write it again, or as parquet"
+    for encoding in ("utf-16", "cp1252"):  # the first refuses what does not begin with its mark
+        with suppress(UnicodeError, csv.Error), _opened(project, name, encoding) as file:
+            header, first = next(csv.reader(file), []), file.readline()
+            file.read()
+            how = {"encoding": encoding, **_separated(header, first)}
+            return f"is it {encoding}? write it in UTF-8, once: {_rewriting(project, name, how)}"
+    return "write it in UTF-8, or as parquet"
+
+
+def _separated(header: list[str], first: str) -> dict[str, str]:
+    """Return how pandas is to read a CSV with another separator, by its *header* and *first* line; empty for commas."""
+    if len(header) != 1 or not (mark := next((mark for mark in ";\t|" if mark in header[0]), "")):
+        return {}
+    comma = any(re.fullmatch(r'\s*"?[+-]?\d+,\d+"?\s*', cell) for cell in first.split(mark))
+    return {"sep": mark, **({"decimal": ","} if comma else {})}
+
+
+def _rewriting(project: Path, name: str, how: Mapping[str, Any]) -> str:
+    """Return the line of Python that reads the CSV *name* as *how* says, and writes it as we read it."""
+    path, options = str(project / name), "".join(f", {option}={value!r}" for option, value in how.items())
+    return f"pandas.read_csv({path!r}{options}).to_csv({path!r}, index=False)"
 
 
 def _refuse_header(project: Path, name: str) -> None:
@@ -187,14 +215,10 @@ def _refuse_header(project: Path, name: str) -> None:
     with _opened(project, name) as file:
         header = next(csv.reader(file), [])
         first = file.readline()
-    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), "")):
-        path = str(project / name)
-        comma = any(re.fullmatch(r'\s*"?[+-]?\d+,\d+"?\s*', cell) for cell in first.split(mark))
-        decimal = ', decimal=","' * comma
+    if how := _separated(header, first):
         raise ProjectError(
-            f"the columns of {name} are separated by {mark!r}",
-            help=f"write it with commas, once: pandas.read_csv({path!r}, sep={mark!r}{decimal})"
-            f".to_csv({path!r}, index=False)",
+            f"the columns of {name} are separated by {how['sep']!r}",
+            help=f"write it with commas, once: {_rewriting(project, name, how)}",
         )
     twins = [column for column in header if header.count(column) > 1]
     if twins:
