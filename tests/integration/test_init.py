@@ -160,6 +160,18 @@ def test_what_was_decided_about_ones_own_data_is_said(tmp_path: Path) -> None:
         assert said in made.stdout
 
 
+def test_a_zip_code_is_asked_for_as_it_is_written(tmp_path: Path) -> None:
+    random = np.random.default_rng(12)
+    codes = random.choice(["01234", "02139", "04105"], 300)
+    rows = pd.DataFrame({"zip": codes, "paid": random.random(300) < np.where(codes == "02139", 0.9, 0.1)})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+
+    made = init(tmp_path, "--data", "rows.csv", "--target", "paid")
+
+    assert "zeros in front in 'zip': text, in training as in requests" in made.stdout
+    assert json.loads((tmp_path / "made" / "row.json").read_text())["zip"] in ("01234", "02139", "04105")
+
+
 def test_a_model_that_is_no_better_than_a_constant_is_told(tmp_path: Path) -> None:
     random = np.random.default_rng(8)
     size = random.normal(size=300)

@@ -103,6 +103,34 @@ def test_a_csv_whose_encoding_is_not_clear_is_refused_without_such_a_line(tmp_pa
     assert "parquet" in refused.value.help and "read_csv" not in refused.value.help
 
 
+def test_a_column_with_leading_zeros_in_one_file_is_text_in_all(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("zip,count,price,y\n01234,10,00.5,1\n,7,2,2\n")
+    (tmp_path / "2.csv").write_text("zip,count,price,y\n94105,0,1.5,3\n")
+    (tmp_path / "3.csv").write_text("zip,count,price,y\n,0,1.5,3\n")
+
+    rows, _ = read(tmp_path, Dataset("*.csv", target="y"))
+
+    assert rows["zip"].fillna("none").tolist() == ["01234", "none", "94105", "none"]
+    assert rows["zip"].dtype == pd.Series(["text"]).dtype
+    assert (rows["count"].sum(), rows["price"].sum()) == (17, 5.5)
+
+
+def test_a_long_column_of_codes_keeps_its_zeros_where_letters_come_late(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("zip,y\n" + "01234,1\n" * 300_000 + "K1A,1\n")
+
+    assert set(read(tmp_path, Dataset("*.csv", target="y"))[0]["zip"]) == {"01234", "K1A"}
+
+
+def test_the_line_that_rewrites_a_csv_keeps_leading_zeros(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("zip;y\n01234;1,5\n")
+
+    with pytest.raises(ProjectError) as refused:
+        read(tmp_path, Dataset("*.csv", target="y"))
+    exec(refused.value.help.partition("once: ")[2], {"pandas": pd})
+
+    assert read(tmp_path, Dataset("*.csv", target="y"))[0].to_dict("records") == [{"zip": "01234", "y": 1.5}]
+
+
 def test_empty_cells_and_lines_are_no_short_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('a,b\n1,\n\n"x\ny",2\n')
 

@@ -196,6 +196,20 @@ def test_a_dash_beside_a_plus_is_a_class() -> None:
     assert task_of(table(of("+", "-", "0")), "y").classes == ["+", "-", "0"]
 
 
+@pytest.mark.parametrize("more", [[], [None], ["-"]])
+def test_digits_with_zeros_in_front_are_text_and_told_with_the_way_to_numbers(more: list[Any]) -> None:
+    rows = table(NUMBER, zip=of("01234", "94105", *more), serial=[f"{k:05d}" for k in range(ROWS)])
+
+    task = task_of(rows, "y")
+
+    assert (task.inputs, task.codes, task.key) == (["größe", "zip"], ["zip"], "serial")
+    (told,) = (note for note in notes(task, ROWS) if "'zip'" in note)
+    line = told.partition("pipeline.py: ")[2]
+    known = {"rows": rows[rows["zip"] != "-"]}
+    exec(line, known)
+    assert known["rows"]["zip"].dtype == float
+
+
 def test_dates_that_can_be_read_in_two_ways_are_left_out() -> None:
     days = [f"{k % 12 + 1:02}.{k % 11 + 1:02}.2026" for k in range(ROWS)]
 

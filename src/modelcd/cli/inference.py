@@ -23,7 +23,7 @@ from modelcd.domain.gates import FEWEST, FEWEST_OF_A_CLASS
 from modelcd.domain.telling import counted
 from modelcd.domain.words import affirmative, missing_among
 from modelcd.errors import ProjectError, UnknownName, UsageError
-from modelcd.project.data import copied, is_numbers, rough_kind, times_of
+from modelcd.project.data import copied, is_code, is_numbers, rough_kind, times_of
 from modelcd.project.declare import Dataset
 from modelcd.project.rows import with_vectors
 
@@ -73,7 +73,8 @@ class Task:
     was chosen for being the rarer one.  `left_out` says of columns why they are no inputs.  `shuffled`: the rows are
     sorted, so that the last are unlike the others.  `gaps` has, by column, the words that stand for a missing value;
     `numbers` are those of these columns that hold numbers beside them.  `vectors` are the inputs that hold lists.
-    `uneven`: most rows are of one of several classes.  `copied` says how many held-out rows stand in training as well.
+    `codes` have digits with zeros in front.  `uneven`: most rows are of one of several classes.  `copied` says
+    how many held-out rows stand in training as well.
     """
 
     kind: Kind
@@ -87,6 +88,7 @@ class Task:
     numbers: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     vectors: list[str] = field(default_factory=list)
+    codes: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     time: str | None = None
     key: str | None = None
@@ -157,6 +159,7 @@ def task_of(rows: pd.DataFrame, target: str, asked: Kind | None = None, positive
     _choose_positive(task, values, positive)
     values = rows.dropna(subset=task.required)[target]
     task.missing = len(rows) - len(values)
+    task.codes = [name for name in map(str, rows.columns) if name not in (task.key, task.time) and is_code(rows[name])]
     task.shuffled = task.time is None and _sorted_by_target(task, values)
     task.holdout = _holdout(task, values)
     task.uneven = len(task.classes) > 2 and bool(values.value_counts(normalize=True).max() > MOST_OF_A_CLASS)
@@ -354,7 +357,7 @@ def _too_many(texts: pd.Series) -> str:
 
 
 def _mostly_numbers(texts: pd.Series) -> bool:
-    return bool(pd.to_numeric(texts, errors="coerce").notna().mean() >= 0.5)
+    return not is_code(texts) and bool(pd.to_numeric(texts, errors="coerce").notna().mean() >= 0.5)
 
 
 def _lists(values: pd.Series) -> bool:
@@ -396,6 +399,21 @@ def _reasons(left_out: dict[str, str]) -> str:
     return ", ".join(f"{name} ({why})" for name, why in left_out.items())
 
 
+def _notes_of_inputs(task: Task) -> list[str]:
+    told = []
+    if task.codes:
+        column = quoted(task.codes[0])
+        told.append(
+            f"zeros in front in {', '.join(map(repr, task.codes))}: text, in training as in requests; for a number, in"
+            f" prepare, in pipeline.py: rows = rows.assign(**{{{column}: rows[{column}].astype(float)}})"
+        )
+    if task.vectors:
+        told.append(
+            f"{', '.join(map(repr, task.vectors))}: lists of numbers; features.py makes a column of each number"
+        )
+    return told
+
+
 def notes(task: Task, rows: int) -> list[str]:
     """Say what was decided where it is not obvious."""
     told = [
@@ -405,10 +423,7 @@ def notes(task: Task, rows: int) -> list[str]:
         for name, words in task.gaps.items()
         if name in (task.target, *task.inputs)
     ]
-    if task.vectors:
-        told.append(
-            f"{', '.join(map(repr, task.vectors))}: lists of numbers; features.py makes a column of each number"
-        )
+    told += _notes_of_inputs(task)
     if task.missing:
         lacking = " or no ".join(map(repr, task.required))
         told.append(f"{task.missing:,} of {counted(rows, 'row')} have no {lacking}; prepare drops them")

@@ -134,7 +134,7 @@ def read(project: Path, dataset: Dataset, expected: Sequence[str] | None = None)
     before = look(project, dataset.pattern)
     if expected is not None and [file.sha256 for file in before] != list(expected):
         raise ChildError("the data changed since it was looked at", help="deliver again")
-    frames = [_read_file(project, file.path) for file in before]
+    frames = _with_codes(project, {file.path: _read_file(project, file.path) for file in before})
     if look(project, dataset.pattern) != before:
         raise ChildError("the data changed while it was read", help="deliver again when it has been written")
     shapes = [frozenset(frame.columns) for frame in frames]
@@ -156,7 +156,7 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
         if name.endswith(".parquet"):
             return pd.read_parquet(project / name)
         _refuse_header(project, name)
-        frame = pd.read_csv(project / name)
+        frame = pd.read_csv(project / name, low_memory=False)  # else a column may be numbers here, text there
         _refuse_misread(project, name, frame)
         return frame
     except ProjectError:
@@ -175,6 +175,36 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
         said = str(error).splitlines()[0].replace(f"{project}/", "")
         kind = "parquet" if name.endswith(".parquet") else "CSV"
         raise ProjectError(f"{name} cannot be read: {said}", help=f"is it a whole file of {kind}?") from error
+
+
+def _with_codes(project: Path, frames: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
+    """Return *frames*, by file, with codes as text: columns that have leading zeros in one CSV, as zip codes do."""
+    texts = {
+        name: _whole_as_text(project, name, frame) for name, frame in frames.items() if not name.endswith(".parquet")
+    }
+    codes = {c for name, text in texts.items() for c, values in frames[name].assign(**text).items() if is_code(values)}
+    return [
+        frame.assign(**{column: values for column, values in texts.get(name, {}).items() if column in codes})
+        for name, frame in frames.items()
+    ]
+
+
+def _whole_as_text(project: Path, name: str, frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return the columns of *frame* with whole numbers or nothing in them as they are written in the CSV *name*."""
+    kinds = {column: rough_kind(frame[column]) for column in frame}
+    whole = [
+        column
+        for column, kind in kinds.items()
+        if kind == "nothing" or (kind == "numbers" and bool((frame[column].dropna() % 1 == 0).all()))
+    ]
+    return dict(pd.read_csv(project / name, usecols=whole, dtype=str).items()) if whole else {}
+
+
+def is_code(values: pd.Series) -> bool:
+    """Say whether *values* are texts with zeros in front of digits, which a number would lose."""
+    if pd.api.types.infer_dtype(values, skipna=True) != "string":
+        return False
+    return bool(values.str.fullmatch(r"0\d+", na=False).any())
 
 
 def _opened(project: Path, name: str, encoding: str = "utf-8", errors: str = "strict") -> IO[str]:
@@ -206,7 +236,12 @@ def _separated(header: list[str], first: str) -> dict[str, str]:
 
 def _rewriting(project: Path, name: str, how: Mapping[str, Any]) -> str:
     """Return the line of Python that reads the CSV *name* as *how* says, and writes it as we read it."""
-    path, options = str(project / name), "".join(f", {option}={value!r}" for option, value in how.items())
+    path = str(project / name)
+    with suppress(ValueError):  # what cannot be read so either is found when the line is run
+        texts = pd.read_csv(path, dtype=str, **how)
+        codes = [column for column in texts if is_code(texts[column])]
+        how = {**how, **({"dtype": dict.fromkeys(codes, "str")} if codes else {})}
+    options = "".join(f", {option}={value!r}" for option, value in how.items())
     return f"pandas.read_csv({path!r}{options}).to_csv({path!r}, index=False)"
 
 
@@ -264,6 +299,8 @@ def _fits(usual: str, one: pd.DataFrame, odd: str, other: pd.DataFrame, *, prepa
 def is_numbers(values: pd.Series) -> bool:
     """Say whether *values* are finite numbers, beside words that stand where there is none."""
     present = values.dropna()
+    if is_code(present):
+        return False
     try:
         rest = present[~present.isin(missing_among(present.unique()))]
         return len(rest) > 0 and bool(np.isfinite(rest.astype(float)).all())

@@ -35,7 +35,8 @@ class Dataset:
     """The rows that a model learns from and is checked with: files of one shape, in the project or beside it.
 
     Args:
-        pattern: A glob of parquet or CSV files, relative to the project.
+        pattern: A glob of parquet or CSV files, relative to the project.  A column of a CSV in which digits have a
+            zero in front, as in zip codes, is text.
         target: The column to predict; no input of the model.  Or several columns of numbers, `("low", "high")`, for a
             model that gives a list.
         time: The column that says when a row happened.  Without it the order of the files and their rows counts.
