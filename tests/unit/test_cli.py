@@ -85,6 +85,8 @@ def test_help_and_status_import_nothing_heavy(workspace: Path, what: str) -> Non
     [
         (["staus"], "no command is named 'staus'", "did you mean 'status'?"),
         (["deliver", "--resaon", "x"], "No such option", "modelcd deliver --help"),
+        (["--workspace"], "'--workspace' requires an argument", "help: see: modelcd --help"),
+        (["deliver", "--reason"], "'--reason' requires an argument", "modelcd deliver --help"),
         (["promote", "model"], "Missing argument 'VERSION'", "modelcd promote --help"),
         (["promote", "model", "three"], "'three' is not a valid integer", "modelcd promote --help"),
         (["deliver"], "there is no pipeline.py in ", "modelcd init NAME"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import augment_usage_errors
 
 from modelcd.errors import ModelcdError, UsageError
 
@@ -87,6 +88,10 @@ EPILOG = "Exit codes: 0 done, 1 the answer is no, 2 used wrongly, 3 could not fi
 class Taught(click.Command):
     """A command whose help begins with an example: what stands after `\\b` in its docstring."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with augment_usage_errors(ctx):  # an option without its value would not say of which command it is
+            return super().parse_args(ctx, args)
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         text, _, example = (self.help or "").partition("\b\n")
         example, _, more = example.partition("\n\n")
@@ -105,6 +110,10 @@ class Taught(click.Command):
 
 class Lazy(click.Group):
     """A group whose commands are imported when they are called, not when they are listed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with augment_usage_errors(ctx):
+            return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
