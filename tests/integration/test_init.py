@@ -26,8 +26,8 @@ from modelcd.serving.inputs import Inputs
 BUDGET = 120.0
 
 
-def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modelcd.cli", "init", "made", *arguments]
+def init(folder: Path, *arguments: str, name: str = "made") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modelcd.cli", "init", name, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
@@ -158,6 +158,13 @@ def test_what_was_decided_about_ones_own_data_is_said(tmp_path: Path) -> None:
         "left out: leer (empty)",
     ):
         assert said in made.stdout
+
+
+def test_the_project_of_a_team_is_in_the_folder_that_was_named(tmp_path: Path) -> None:
+    made = init(tmp_path, name="sales/churn")
+
+    assert 'name="sales/churn"' in (tmp_path / "sales" / "churn" / "pipeline.py").read_text()
+    assert "the model is sales/churn, of the team sales" in made.stdout and "cd sales/churn" in made.stdout
 
 
 def test_a_zip_code_is_asked_for_as_it_is_written(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_help_and_status_import_nothing_heavy(workspace: Path, what: str) -> Non
         (["deliver", "nowhere"], "no project folder is named 'nowhere'", "modelcd init"),
         (["init", "m" * 70], "a model's name has at most 63 characters, and mmmmmmmmmmmmmmmmmmmm… has 70", "churn"),
         (["init", "Not A Name"], "a model's name is [team/]name in lower case", "modelcd init churn"),
+        (["init", "/tmp/My models/churn"], "a model's name is [team/]name", "init churn --into '/tmp/My models/churn'"),
         (["status", "flights"], "no model is named 'flights'", "there is no model yet"),
         (["history", "flights"], "no model is named 'flights'", "there is no model yet"),
         (["versions", "flights"], "no model is named 'flights'", "there is no model yet"),
