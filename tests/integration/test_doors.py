@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from modelcd.adapters.traefik import Doors, Gateway, TraefikRouter
+from modelcd.adapters.traefik.configuration import identifier
 from modelcd.testing.router import Place, split
 from modelcd.testing.traffic import DOORS, HttpBackends, eventually, free_port
 
@@ -91,6 +92,18 @@ def test_a_page_of_the_gateway_itself_is_answered(gateway: Gateway, place: Place
 @pytest.mark.parametrize("path", ["/", "/production/unknown/predict", "/production", "/api/rawdata", "/metrics"])
 def test_what_is_nowhere_is_answered_as_all_errors_are(gateway: Gateway, place: Place, path: str) -> None:
     assert path in refused(httpx.get(f"{gateway.url}{path}"), 404)["error"]
+
+
+def test_an_endpoint_that_was_forgotten_serves_once_it_is_told_anew(gateway: Gateway) -> None:
+    with HttpBackends() as backends:
+        place = Place(TraefikRouter(gateway), backends)
+        place.write(split(0.0))
+        gateway.forget(gateway.watched / f"{identifier(place.endpoint)}.yml")
+
+        assert eventually(lambda: asked(gateway, place).status_code, 503) == 503
+        refused(asked(gateway, place, host="localhost"), 503)
+        place.write(split(0.0))
+        assert asked(gateway, place).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/api/rawdata", "/api/overview", "/metrics", "/ping", "/", "/dashboard/"])

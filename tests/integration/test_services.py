@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from modelcd.adapters.processes import ProcessRuntime
+from modelcd.adapters.traefik import TraefikRouter
 from modelcd.control import Control
 from modelcd.platform.services import Services
 from modelcd.ports import Unit
@@ -31,7 +33,7 @@ def document_of(address: str) -> str:
     return json.dumps({"http": {"services": {"x": {"loadBalancer": {"servers": [{"url": address}]}}}}})
 
 
-def test_a_gateway_starts_without_what_it_was_told_of_models_that_are_gone(services: Services) -> None:
+def test_a_gateway_that_starts_answers_503_for_models_that_are_gone(services: Services) -> None:
     folder = services.workspace.path / "places"
     runtime = ProcessRuntime(folder, lambda _: [sys.executable, "-c", "import time; time.sleep(600)"])
     living = runtime.start(Unit("production/living", "living", 1, "sha256:1", folder))
@@ -40,11 +42,19 @@ def test_a_gateway_starts_without_what_it_was_told_of_models_that_are_gone(servi
     endpoints = services.gateway.watched
     endpoints.mkdir(parents=True)
     for instance in (living, gone):
-        (endpoints / f"{instance.model}.yml").write_text(document_of(instance.address))
+        (endpoints / f"production.{instance.model}.yml").write_text(document_of(instance.address))
 
     services.up(["gateway"])
 
-    assert [path.name for path in services.gateway.endpoints()] == ["living.yml"]
+    told = {path.name: path.read_text() for path in services.gateway.endpoints()}
+    assert (sorted(told), gone.address in told["production.gone.yml"]) == (
+        ["production.gone.yml", "production.living.yml"],
+        False,
+    )
+    answer = httpx.post(f"{services.gateway.url}/production/gone/predict", json={"rows": []})
+    assert (answer.status_code, answer.json()["error"]) == (503, "no server of production/gone is ready")
+    assert int(answer.headers["retry-after"]) > 0
+    assert TraefikRouter(services.gateway).read("production/gone") is None
     runtime.stop(living.id)
 
 

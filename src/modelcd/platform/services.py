@@ -179,7 +179,7 @@ class Services:
 
     def _start(self, name: str) -> None:
         if name == "gateway":
-            self._forget_stale_endpoints()
+            self._replace_stale_endpoints()
             return self.gateway.start()
         env = {**inherited(name), **prefect_settings(self.workspace), "MODELCD_WORKSPACE": str(self.workspace.path)}
         env.pop("MODELCD_ENVIRONMENTS", None)  # the workspace remembers it, and may be given another
@@ -188,8 +188,8 @@ class Services:
         env.setdefault("OMP_NUM_THREADS", "1")
         self._detached(name).start(self._command(name), env=env, cwd=self.workspace.path)
 
-    def _forget_stale_endpoints(self) -> None:
-        """Remove what the gateway was told of models that all ended: their ports may be somebody else's by now.
+    def _replace_stale_endpoints(self) -> None:
+        """Let the gateway answer 503 for models that all ended: their ports may be somebody else's by now.
 
         The next tick of such an endpoint starts its champion and tells the gateway anew.
         """
@@ -198,7 +198,7 @@ class Services:
         for told in self.gateway.endpoints():
             text = told.read_text(encoding="utf-8")
             if not any(address in text for address in addresses):
-                told.unlink()
+                self.gateway.forget(told)
 
     def _refuse_taken_ports(self, name: str) -> None:
         """Raise `ConfigurationError` when somebody else has a port of the service *name*."""

@@ -5,14 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
 // Config says what is answered; {path} in Error stands for the path that was asked for.
+// RetryAfter is in seconds; none is sent for 0.
 type Config struct {
-	Status int
-	Error  string
-	Help   string
+	Status     int
+	Error      string
+	Help       string
+	RetryAfter int
 }
 
 // CreateConfig is called by Traefik.
@@ -24,6 +27,9 @@ func New(_ context.Context, _ http.Handler, config *Config, _ string) (http.Hand
 		said := strings.ReplaceAll(config.Error, "{path}", request.URL.Path)
 		body, _ := json.Marshal(map[string]string{"error": said, "help": config.Help})
 		to.Header().Set("Content-Type", "application/json")
+		if config.RetryAfter > 0 {
+			to.Header().Set("Retry-After", strconv.Itoa(config.RetryAfter))
+		}
 		to.WriteHeader(config.Status)
 		_, _ = to.Write(body)
 	}), nil

@@ -25,7 +25,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from modelcd.adapters.traefik.doors import PUBLIC, VISITORS
+from modelcd.adapters.traefik.doors import PUBLIC, VISITORS, answering
 from modelcd.domain.routing import Abilities, Arm, Routing, Shadow, Unit
 from modelcd.domain.versions import valid_model_name
 from modelcd.errors import ConfigurationError, RouterError
@@ -33,6 +33,9 @@ from modelcd.errors import ConfigurationError, RouterError
 ROUTING_HEADER = "X-Modelcd-Routing"
 LEG_HEADER = "X-Modelcd-Leg"
 VERSION_HEADER = "X-Version"
+
+RETRY_AFTER = 2
+"""Seconds after which somebody may ask again where no server was ready."""
 
 ABILITIES = Abilities(weights=True, fallback=True, shadows=True, units=frozenset({Unit.REQUEST}), max_arms=10)
 
@@ -118,22 +121,14 @@ def render(endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> dic
     refuse(routing, addresses)
     name = identifier(endpoint)
     leaves, stamps = _leaves(endpoint, routing, addresses)
-    path = f"/{endpoint}"
-    router = {
-        "entryPoints": [PUBLIC],
-        # A bare PathPrefix(`/a/b`) would also take what belongs to `/a/bc`.
-        "rule": f"Path(`{path}`) || PathPrefix(`{path}/`)",
-        "priority": len(path),
-        "middlewares": [VISITORS, f"{name}_strip", f"{name}_stamp"],
-        "service": name,
-    }
+    router = _router(endpoint, [VISITORS, f"{name}_strip", f"{name}_stamp"], name)
     stamp = {
         "customRequestHeaders": {ROUTING_HEADER: routing.revision},
         "customResponseHeaders": {ROUTING_HEADER: routing.revision},
     }
     state = json.dumps(routing.to_plain(), sort_keys=True, separators=(",", ":"))
     middlewares = {
-        f"{name}_strip": {"stripPrefix": {"prefixes": [path]}},
+        f"{name}_strip": {"stripPrefix": {"prefixes": [f"/{endpoint}"]}},
         f"{name}_stamp": {"headers": stamp},
         # No router uses this one; it only carries the value, which the tree alone does not hold whole (salt, unit).
         f"{name}_state": {"headers": {"customRequestHeaders": {_STATE_HEADER: state}}},
@@ -145,6 +140,28 @@ def render(endpoint: str, routing: Routing, addresses: Mapping[int, str]) -> dic
             "services": {**_branches(endpoint, routing), **leaves},
             "middlewares": middlewares,
         }
+    }
+
+
+def unavailable(endpoint: str) -> dict[str, Any]:
+    """Return the whole dynamic configuration of *endpoint* while nothing serves it; `interpret` reads none from it."""
+    name = f"{identifier(endpoint)}_unavailable"
+    said = answering(
+        503, f"no server of {endpoint} is ready", "try again; modelcd status says what is wrong", RETRY_AFTER
+    )
+    router = _router(endpoint, [VISITORS, name], "noop@internal")
+    return {"http": {"routers": {name: router}, "middlewares": {name: said}}}
+
+
+def _router(endpoint: str, middlewares: list[str], service: str) -> dict[str, Any]:
+    path = f"/{endpoint}"
+    return {
+        "entryPoints": [PUBLIC],
+        # A bare PathPrefix(`/a/b`) would also take what belongs to `/a/bc`.
+        "rule": f"Path(`{path}`) || PathPrefix(`{path}/`)",
+        "priority": len(path),
+        "middlewares": middlewares,
+        "service": service,
     }
 
 

@@ -79,11 +79,11 @@ def _middlewares(doors: Doors) -> dict[str, Any]:
     return {
         VISITORS: {"headers": visitors},
         "credential": {"basicAuth": {"users": [f"{USER}:{{SHA}}{known}"], "removeHeader": True}},
-        "refused-host": _answer(403, "this gateway does not answer to that name", "modelcd up --allow-host NAME"),
-        "refused-page": _answer(
+        "refused-host": answering(403, "this gateway does not answer to that name", "modelcd up --allow-host NAME"),
+        "refused-page": answering(
             403, "a page of an origin that is not allowed asked", "modelcd up --allow-origin https://app.example"
         ),
-        "not-found": _answer(404, "no model is at {path}", "modelcd status says what serves where"),
+        "not-found": answering(404, "no model is at {path}", "modelcd status says what serves where"),
     }
 
 
@@ -97,8 +97,10 @@ def _router(entry: str, rule: str, priority: int, middleware: str, service: str 
     }
 
 
-def _answer(status: int, error: str, help: str) -> dict[str, Any]:
-    return {"plugin": {"answer": {"status": status, "error": error, "help": help}}}
+def answering(status: int, error: str, help: str, retry_after: int = 0) -> dict[str, Any]:
+    """Return a middleware that answers by itself; *retry_after* is in seconds, 0 says nothing of that."""
+    said: dict[str, Any] = {"status": status, "error": error, "help": help}
+    return {"plugin": {"answer": said | ({"retryAfter": retry_after} if retry_after else {})}}
 
 
 def _hosts(names: Iterable[str]) -> str:
