@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 Listener = Callable[[str, str, Any, float], None]
 listener: ContextVar[Listener] = ContextVar("listener", default=lambda *_: None)
-"""Told (step, state, what, seconds): state is `begin`, `end`, `look` or `error`."""
+"""Told (step, state, what, seconds): state is `begin`, `lasts` (for more than a second), `end`, `look` or `error`."""
 
 pages: ContextVar[bool] = ContextVar("pages", default=True)
 """Whether Prefect's server is told; without it the same steps run in the same order."""

@@ -362,6 +362,7 @@ def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
         if watch.endpoint.champion == candidate.version:
             there = {"release": watch.endpoint.champion_release}
             return Finding(staging.name, Verdict.PASS, f"version {candidate.version} is staged already", there)
+        listener.get()(staging.name, "lasts", f"starting version {candidate.version}", 0.0)
         before = any(release.version == candidate.version for release in watch.endpoint.releases)
         again = f"delivery {walk.delivery}, to be accepted again" if before else ""
         watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", again)

@@ -127,6 +127,12 @@ def test_a_policy_that_changed_alone_is_said_to_hold_from_the_next_release_on(de
     )
 
 
+def test_a_version_that_is_staged_is_said_to_start_before_it_answers(desk: Desk) -> None:
+    _, said = desk.deliver(None, of="staging")
+
+    assert said[:2] == [None, "starting version 1"]
+
+
 def test_a_version_is_staged_for_its_delivery_and_again_only_if_it_was_there_before(desk: Desk) -> None:
     one, other = {"training_code": "one"}, {"training_code": "other"}
     stopped = {"accept": BAD}

@@ -45,11 +45,15 @@ def test_without_a_terminal_what_lasts_is_said_when_it_begins() -> None:
     progress = Progress(out)
 
     progress.starting("gateway")
-    for step in ("describe", "data", "expectations", "acceptance"):
+    for step in ("describe", "data", "prepare", "expectations", "staging", "acceptance"):
         progress(step, "begin", None, 0.0)
+        if step == "staging":
+            progress(step, "lasts", "starting version 2", 0.0)
 
-    starting, expectations, acceptance = out.getvalue().splitlines()
+    starting, prepare, expectations, staging, acceptance = out.getvalue().splitlines()
     assert starting == "  starting gateway …"
+    assert prepare == "  prepare       reading the data and preparing them …"
+    assert staging == "  staging       starting version 2 …"
     assert "what is expected of the data" in expectations
     assert "a load of requests" in acceptance
 

@@ -97,15 +97,16 @@ class Desk:
         self.memory = Memory(models, {})
 
     def deliver(self, retrain: Mapping[str, str] | None, *, at: str = "here", **how: Any) -> tuple[Any, list[str]]:
-        """Deliver, and return what came of it and what was said of the schedule."""
+        """Deliver, and return what came of it and what was said *of* one step, by itself the schedule."""
         said: list[str] = []
+        of = how.pop("of", "schedule")
         answers = {"describe": {"retrain": retrain, **how.pop("says", {})}, **how.pop("answers", {})}
         bind = lambda name: replace(self.memory.environment, name=name)  # noqa: E731
         contract = lambda url, rows: [Finding("ready", Verdict.PASS, "it is")]  # noqa: E731
         stage = Stage(
             bind, self.folder / "builds", contract=contract, answers=answers, commands=how.pop("commands", {})
         )
-        told = listener.set(lambda step, state, what, _: said.append(what) if step == "schedule" else None)
+        told = listener.set(lambda step, state, what, _: said.append(what) if step == of else None)
         try:
             return flows.deliver_in(stage, self.folder / at, "anna", **how), said
         finally:

@@ -22,6 +22,7 @@ WIDTH = 100
 QUIET_STEPS = {"describe": "reading the project", "open": "opening the release"}
 """Steps that leave no line behind, and what is said while they last."""
 LASTING_STEPS = {
+    "prepare": "reading the data and preparing them",
     "tests": "running the project's tests",
     "expectations": "checking what is expected of the data",
     "train": "training",
@@ -53,12 +54,14 @@ class Progress:
 
     def __call__(self, step: str, state: str, what: Any, seconds: float) -> None:
         if state == "begin":
-            if step in LASTING_STEPS and not self._live:
-                self._stay(f"  {step:<13} {LASTING_STEPS[step]} …")
+            if step in LASTING_STEPS:
+                self._lasts(step, LASTING_STEPS[step])
             self._running += [step] if step not in self._running else []
         elif state in ("end", "error") and step in self._running:
             self._running.remove(step)
-        if state == "note":
+        if state == "lasts":
+            self._lasts(step, what)
+        elif state == "note":
             self._stay(f"  {step:<13} {what}")
         elif state == "look":
             self._look(step, what)
@@ -122,6 +125,10 @@ class Progress:
         self._said, self._said_at = line, now
         self._remind_after = 2 * self._remind_after if same else REMIND_AFTER
         return True
+
+    def _lasts(self, step: str, what: str) -> None:
+        if not self._live:
+            self._stay(f"  {step:<13} {what} …")
 
     def _moving(self, text: str) -> None:
         if self._live:
