@@ -416,7 +416,7 @@ def rollback_in(
     watch = step("open", lambda: begin_rollback(env, model, who, reason, to, id=secrets.token_hex(3)))
     told = partial(listener.get(), env.name)
     look, say = (lambda what, state=state: told(state, what, 0.0) for state in ("look", "note"))
-    came = step("way back", lambda: roll_back(env, watch, actor=who, tell=look, say=say, revive=place.revive))
+    came = step("rollback", lambda: roll_back(env, watch, actor=who, tell=look, say=say, revive=place.revive))
     _leave_release(env, watch)
     return came
 

@@ -109,9 +109,9 @@ def test_a_way_back_is_told_with_its_numbers_its_cost_and_what_to_do(told: Told,
     assert "evidence that it is worse  ▁" in out
     assert f"█  {figures.ratio(errors['odds'])}, bar 100 : 1" in out
     assert "requests went to version 3; " in out
-    assert "The way back was rehearsed in 0.14 s; gone in earnest, it took 0.14 s." in out
+    assert "The rollback was rehearsed in 0.14 s; the real one took 0.14 s." in out
     assert "with a chance of 1 %" in out
-    assert f"(p {figures.chance(exact['budget']['p'])}, however" in out.replace("\n    ", " ")
+    assert f"(p {figures.chance(exact['budget']['p'])}, valid under" in out.replace("\n    ", " ")
     assert "  Its log: modelcd logs m 3 --in production\n" in out
     assert '  Try again: modelcd deliver --again "why"\n' in out
     assert max(map(len, out.splitlines())) <= 100

@@ -419,7 +419,7 @@ def test_a_way_back_that_a_person_ended_is_not_opened_a_second_time(late: Late) 
 
     assert [r.id for r in endpoint.releases].count("r2-back") == 1
     assert (endpoint.champion, endpoint.open) == (2, None)
-    assert "the way back, release r2-back, rolled back: a person must decide" in endpoint.asks
+    assert "the rollback, release r2-back, rolled back: a person must decide" in endpoint.asks
 
 
 def test_a_dead_champion_that_late_labels_speak_against_is_not_started_first(late: Late) -> None:

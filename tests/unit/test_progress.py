@@ -92,6 +92,7 @@ def test_a_canary_in_which_something_happens_says_so_within_seconds(tmp_path: Pa
         life.memory.clock.sleep(1.0)
 
     waits, counts = [line for line in out.getvalue().splitlines() if "requests" in line and "5 %" in line]
+    assert "  rollback      rehearsed in 0.14 s" in out.getvalue().splitlines()
     assert "waits for live requests" in waits
     assert " 1 request " in counts
 

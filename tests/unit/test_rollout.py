@@ -335,7 +335,7 @@ def test_before_the_first_share_come_warming_up_and_the_way_back() -> None:
         )
     )
 
-    assert isinstance(first, Warm)
+    assert isinstance(first, Warm) and first.why == "50 synthetic requests"
     assert isinstance(second, Rehearse)
     assert (second.there.share(2), second.back) == (0.0, Routing.all_to(1, keeping=(2,)))
     assert second.there != second.back

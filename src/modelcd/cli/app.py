@@ -46,7 +46,7 @@ COMMANDS = {
 SUMMARIES = {
     "init": "Make a model project that runs as generated.",
     "check": "Say what is wrong with the machine or the project, and how to put it right.",
-    "deliver": "Walk a project from its data through every environment.",
+    "deliver": "Build, validate and release a project.",
     "retrain": "Deliver if there are data that the champion has not seen.",
     "promote": "Release a version that passed its gates.",
     "rollback": "End the release under way, or bring back the version before.",
@@ -57,9 +57,9 @@ SUMMARIES = {
     "versions": "List the versions of a model.",
     "environments": "Show where models run, in the order of a promotion.",
     "diff": "Show what is different between two versions.",
-    "explain": "Tell one release: what happened, why, what it cost, what to do.",
-    "plan": "Tell what a release will need before it starts, and whether it can conclude.",
-    "replay": "Tell what another policy would have decided on the traffic of a release.",
+    "explain": "Explain one release: what happened, why, what it cost, what to do.",
+    "plan": "Show what a release will need before it starts, and whether it can conclude.",
+    "replay": "Show what another policy would have decided on the traffic of a release.",
     "verify": "Check that no record was changed or removed, and the verdicts of a release.",
     "predict": "Ask a model's endpoint for scores.",
     "feedback": "Attach the truth to predictions.",
@@ -76,7 +76,7 @@ modelcd: continuous delivery of machine-learning models.
 
   modelcd demo                        watch a real model go to production, be retrained, be rolled back
   modelcd init my-model               make a project that runs as generated
-  modelcd deliver                     walk the project in this folder from its data to its users
+  modelcd deliver                     build, validate and release the project in this folder
   modelcd status                      what serves where, and what is under way
 
 Every command explains itself: modelcd deliver --help

@@ -36,7 +36,7 @@ LAST_WORDS = 3.0
 @click.option("--again", default="", metavar="REASON", help="Try a version again that was rejected, and why.")
 @JSON
 def deliver(project: Path, reason: str, again: str, as_json: bool) -> None:
-    """Walk a project from its data through every environment.
+    """Build, validate and release a project.
 
     \b
     modelcd deliver                          the project in this folder

@@ -72,7 +72,7 @@ def _saying(what: str) -> Iterator[None]:
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the evidence: .svg or .png.")
 @JSON
 def explain(release: str, plot: Path | None, as_json: bool) -> None:
-    """Tell one release: what happened, why, what it cost, what to do.
+    """Explain one release: what happened, why, what it cost, what to do.
 
     \b
     modelcd explain 7f3a
@@ -192,8 +192,8 @@ def _cost(found: Plain) -> Iterator[str]:
         failed = f"; {found['failed']:,} failed, {found['rescued']:,} of them {by}, {seen:,} failed for users."
         yield from _wrapped(given + (failed if found["failed"] else ", and none failed."), "  ")
     if found["way_back"] is not None:
-        took = f"; gone in earnest, it took {found['back_in']:.2f} s" if found["back_in"] is not None else ""
-        yield f"  The way back was rehearsed in {found['way_back']:.2f} s{took}."
+        took = f"; the real one took {found['back_in']:.2f} s" if found["back_in"] is not None else ""
+        yield f"  The rollback was rehearsed in {found['way_back']:.2f} s{took}."
     if found["last_error"]:
         yield f"  Its last error: {found['last_error'].splitlines()[0]}"
 
@@ -204,13 +204,13 @@ def _spent(found: Plain) -> Iterator[str]:
         return
     yield from _wrapped(
         f"Allowed: to roll back a version that is no worse with a chance of {100 * budget['alpha']:g} %, to promote one"
-        f" beyond a tolerance with a chance of {100 * budget['beta']:g} %, however often one looks.",
+        f" beyond a tolerance with a chance of {100 * budget['beta']:g} %; valid under continuous monitoring.",
         "  ",
     )
     most = figures.ratio(budget["strongest"])
     if most != "none":
         when, p = lasted(found["opened"], budget["strongest_at"]), figures.chance(budget["p"])
-        most += f", after {when} (p {p}, however often one looked)"
+        most += f", after {when} (p {p}, valid under continuous monitoring)"
     yield from _wrapped(f"The strongest evidence that counted against it, all guards together: {most}.", "  ")
     certified = [
         f"{name} after {lasted(found['opened'], at['at'])} and {at['requests']:,} requests"

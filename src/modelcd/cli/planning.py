@@ -31,7 +31,7 @@ _SECONDS = {"s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 def plan(
     model: str, policy: str, label_delay: str, fastest: bool, exposed: float | None, as_json: bool, **said: float | None
 ) -> None:
-    """Tell what a release will need before it starts: requests, time, exposed users, what would be caught.
+    """Show what a release will need before it starts: requests, time, exposed users, what would be caught.
 
     \b
     modelcd plan                                        the project in this folder, on recorded traffic

@@ -100,7 +100,7 @@ class Progress:
                 self._stay(f"  {place:<13} version {move.version} starts")
             elif isinstance(move, Rehearse):
                 took = ticked.endpoint.releases[-1].way_back
-                self._stay(f"  {'way back':<13} gone and timed: {took:.2f} s")
+                self._stay(f"  {'rollback':<13} rehearsed in {took:.2f} s")
             elif isinstance(move, Warm):
                 self._stay(f"  {'warm-up':<13} {move.why}")
             elif isinstance(move, Shift) and not move.retires:  # who is let go of had no share

@@ -49,7 +49,7 @@ def status(model: str, as_json: bool) -> None:
         when = f"{datetime.fromisoformat(at['next']):%a %d %b %Y %H:%M}"
         click.echo(f'\n{name} retrains by itself at "{at["cron"]}" {at["timezone"]}, next {when}')
     if control.full():
-        click.echo("\nthe disk is full: nothing steps up, and only a way back still works; free some space")
+        click.echo("\nthe disk is full: nothing steps up, and only a rollback still works; free some space")
     if any(line["version"] for line in lines) and (asleep := control.asleep()):
         lost = {"gateway": "nothing is served", "control": "nothing is watched"}
         click.echo(f"\n{' and '.join(asleep)} not running: {' and '.join(lost[n] for n in asleep)} until: modelcd up")

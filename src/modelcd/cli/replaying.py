@@ -16,7 +16,7 @@ from modelcd.cli.tables import ago, lasted, table
 @click.option("--policy", default="", metavar="FILE", help="A Python file with rollout = Canary(…), or a pipeline.py.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, times absolute.")
 def replay(release: str, policy: str, as_json: bool) -> None:
-    """Tell what another policy would have decided on the traffic of a release.
+    """Show what another policy would have decided on the traffic of a release.
 
     \b
     modelcd replay 7f3a

@@ -240,7 +240,7 @@ def _way_back(endpoint: Endpoint, release: Release, world: World, reason: str, n
         return Wait(f"{reason}; there is no earlier version to go back to", asks=True)
     if release.champion not in world.ready and release.champion not in world.dead:
         # Nobody lives there to be routed to (a workspace that was down): its address comes with its start.
-        return _start_again(endpoint, release.champion, f"the way back leads to version {release.champion}", now)
+        return _start_again(endpoint, release.champion, f"the rollback leads to version {release.champion}", now)
     known = (release.version,) if release.version in world.ready or release.version in world.dead else ()
     back = Routing.all_to(release.champion, keeping=known)
     return Shift(back, -1, reason, back=True)
@@ -253,7 +253,7 @@ def _go_back(endpoint: Endpoint, release: Release, world: World, now: datetime) 
             return Point(release.champion, release.returning)
         return Close(Ending.ROLLED_BACK, release.returning)
     if release.champion not in world.ready:
-        return _start_again(endpoint, release.champion, f"the way back leads to version {release.champion}", now)
+        return _start_again(endpoint, release.champion, f"the rollback leads to version {release.champion}", now)
     if not world.answers(release.champion):
         return _await_champion(endpoint, release.champion, world, now)
     return Shift(endpoint.wanted, -1, release.returning, back=True)
@@ -335,7 +335,7 @@ def _undecided(endpoint: Endpoint, release: Release, world: World, judged: Judge
 def _prepare(release: Release) -> Move | None:
     """What comes before the first share: requests that warm the challenger up, and the way back, gone and timed."""
     if release.warm_up and release.policy.warm_up and not release.warmed:
-        return Warm(release.version, f"its first {release.policy.warm_up} requests, from nobody")
+        return Warm(release.version, f"{release.policy.warm_up} synthetic requests")
     if release.champion in (None, release.version) or release.by_rollback or release.way_back is not None:
         return None
     assert release.champion is not None, "a way back leads to a champion"
@@ -343,7 +343,7 @@ def _prepare(release: Release) -> Move | None:
     fallback = release.champion if release.policy.fallback else None
     there = Routing(arms, unit=release.policy.unit, salt=release.id, fallback=fallback)
     back = Routing.all_to(release.champion, keeping=(release.version,))
-    return Rehearse(there, back, "nobody gets a share before the way back was gone")
+    return Rehearse(there, back, "the rollback is rehearsed before the first share")
 
 
 def _why_promoted(release: Release) -> str:
@@ -386,7 +386,7 @@ def reopened(endpoint: Endpoint, why: str) -> Open | Wait:
     if endpoint.held:
         return Wait(f"{told}; nothing moves while it is held by {endpoint.held}", asks=True)
     if tried is not None:
-        return Wait(f"{told}; the way back, release {back}, {tried.ending}: a person must decide", asks=True)
+        return Wait(f"{told}; the rollback, release {back}, {tried.ending}: a person must decide", asks=True)
     if endpoint.before is None:
         return Wait(f"{told}; there is no earlier version to go back to: a person must decide", asks=True)
     return Open(back, endpoint.before, release.version, told)
@@ -425,7 +425,7 @@ def _keep(endpoint: Endpoint, world: World, now: datetime) -> Move:
         return Shift(Routing.all_to(endpoint.champion), -1, "its time to be kept warm is over", retires=True)
     for version in (*world.ready, *world.dead):
         if endpoint.wanted is None or version not in endpoint.wanted.versions:
-            return Stop(version, "nobody needs it here any more", retires=True)
+            return Stop(version, "it is not needed here any more", retires=True)
     return Wait("nothing is under way")
 
 

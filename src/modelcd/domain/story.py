@@ -126,7 +126,7 @@ def _done(body: Mapping[str, Any]) -> str:
         case "shift":
             return shares(Routing.from_plain(dict(body["routing"])))
         case "rehearse":
-            return f"the way back was gone in {body['seconds']:.2f} s"
+            return f"rollback rehearsed in {body['seconds']:.2f} s"
         case "warm":
             return f"warmed up with {body['requests']} requests"
         case "point":

@@ -170,7 +170,7 @@ def train(project: Path, arguments: Arguments) -> Plain:
     if arguments.get("code", before := _training_code(project, model, loaded)) != before:
         raise ChildError(
             "pipeline.py, or what training imports or is given, changed since it was described",
-            help="deliver again when nobody is writing it",
+            help="deliver again when it has been written",
         )
     kept = _source(project, model, loaded, arguments) if "snapshots" in arguments else {}
     frame = read_rows(source / "train.parquet")
@@ -269,7 +269,7 @@ def _snapshot_files(project: Path, model: Model, loaded: Sequence[str], argument
     names = sorted({*cut(project, Part.ALL, loaded).files, *model.files})
     changed = next((name for name in names if described.get(name) not in (None, _sha256(project / name))), None)
     if changed is not None:
-        raise ChildError(f"{changed} changed since it was described", help="deliver again when nobody is writing it")
+        raise ChildError(f"{changed} changed since it was described", help="deliver again when it has been written")
     return names
 
 

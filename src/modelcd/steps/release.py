@@ -146,7 +146,7 @@ def ask(env: Environment, model: str, what: Ask, *, actor: str, reason: str = ""
     with env.journal.exclusive(watch.stream, 10.0):
         endpoint = watch.refresh(env)
         if what is Ask.RESUME and not endpoint.held:
-            raise UsageError(f"nobody holds {model} in {env.name}", help="see: modelcd status")
+            raise UsageError(f"{model} is not held in {env.name}", help="see: modelcd status")
         if what is Ask.ROLL_BACK and endpoint.open is None:
             raise UsageError(f"no release of {model} into {env.name} is under way", help="see: modelcd status")
         record(env, watch, "asked", actor, {"ask": what.value, "reason": reason})
