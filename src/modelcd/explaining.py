@@ -129,11 +129,13 @@ def evidence_line(over_time: Plain, guard: Plain, against: bool) -> str:
 # -- deliveries --------------------------------------------------------------------------------------------------------
 
 _STOPPED = {
+    "gates: signature": "Train on what users send the champion, or give the model another name",
     "expectations": "Bring data that meet them, or change expectations in pipeline.py",
     "tests": "Make the project's tests pass",
     "gates": "Train a better version, or change gates in pipeline.py",
     "acceptance": "Make it pass, or change acceptance in pipeline.py",
 }
+_ANY = "Put right what was found"
 
 
 def next_steps(model: str, delivery: Delivery) -> list[dict[str, str]]:
@@ -149,11 +151,12 @@ def next_steps(model: str, delivery: Delivery) -> list[dict[str, str]]:
             steps = []
         case "stopped":
             at = delivery.why.partition(":")[0]
+            mend = next((what for where, what in _STOPPED.items() if delivery.why.startswith(f"{where}:")), _ANY)
             steps = [("Each check in numbers", f"modelcd explain {delivery.id} --json")]
             accepted_in = [step["name"] for step in delivery.steps if "release" in step["evidence"]]
             if at == "acceptance" and accepted_in:
                 steps.append(("Its log", f"modelcd logs {model} {version} --in {accepted_in[-1]}"))
-            steps.append((f"{_STOPPED.get(at, 'Put right what was found')}, then", deliver))
+            steps.append((f"{mend}, then", deliver))
             if version is not None:
                 steps.append(
                     (

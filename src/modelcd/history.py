@@ -84,7 +84,8 @@ class History:
                 if delivery.id.startswith(prefix):
                     return model, delivery
                 known.append(delivery.id)
-        raise UnknownName("release", prefix, known)
+        is_model = f"{prefix} is a model; its releases: modelcd history {prefix}"
+        raise UnknownName("release", prefix, known, help=is_model if prefix in self.delivered() else "")
 
     def recorded(self, prefix: str) -> tuple[str, str, list[Record], str]:
         """Return the stream and the id of the release whose id begins with *prefix*, its records, and what is broken.

@@ -12,9 +12,11 @@ from test_schedule import Desk
 
 from modelcd.adapters.journal import SqlJournal
 from modelcd.cli.app import run
-from modelcd.domain.delivery import stream_of
-from modelcd.errors import ChildError
+from modelcd.domain.delivery import Delivery, stream_of
+from modelcd.errors import ChildError, UnknownName
+from modelcd.explaining import next_steps
 from modelcd.flows._effects import pages
+from modelcd.history import History
 from modelcd.workspace import open_workspace
 
 NOT_LOOKED = {"verdict": "inconclusive", "reason": "all 2 were skipped", "evidence": {}}
@@ -87,6 +89,15 @@ def test_a_delivery_that_stopped_says_what_to_do_next(
     ]
 
 
+def test_a_version_that_takes_other_requests_than_the_champion_is_told_how_to_take_them() -> None:
+    why = "gates: signature: requests that suit the champion would fail: age; auc: 0.7"
+    stopped = Delivery("5f", "anna", "", "person", "/p", "", ending="stopped", why=why)
+
+    told = [step["what"] for step in next_steps("m", stopped)]
+
+    assert "Train on what users send the champion, or give the model another name, then" in told
+
+
 def test_the_log_of_a_version_that_was_staged_before_is_named_too(
     desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +142,15 @@ def test_a_version_that_is_staged_is_said_to_start_before_it_answers(desk: Desk)
     _, said = desk.deliver(None, of="staging")
 
     assert said[:2] == [None, "starting version 1"]
+
+
+def test_a_model_in_place_of_a_release_is_answered_with_where_its_releases_are(desk: Desk) -> None:
+    desk.deliver(None)
+
+    with pytest.raises(UnknownName) as unknown:
+        History(desk.memory.journal).find("m")
+
+    assert unknown.value.help == "m is a model; its releases: modelcd history m"
 
 
 def test_a_version_is_staged_for_its_delivery_and_again_only_if_it_was_there_before(desk: Desk) -> None:

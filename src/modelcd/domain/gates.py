@@ -12,7 +12,7 @@ then the reason says how many rows, or which limit, would do.  Which method boun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, floor, inf, isfinite, log10
 from statistics import NormalDist, median
@@ -127,7 +127,7 @@ def value_of(gate: Gate, holdout: Holdout) -> float:
 def _formed(gate: Gate, holdout: Holdout) -> tuple[Metric, Holdout]:
     """Return the metric of *gate*, and *holdout* as it takes it: a function of the user's takes it as it is."""
     if gate.function is not None:
-        return Metric(gate.function, gate.higher_is_better), holdout
+        return Metric(_numeric(gate.function), gate.higher_is_better), holdout
     name = known(gate.metric)
     if name is None:
         raise _Unjudged(f"no such metric; there are {', '.join(METRICS)}, or give a function of your own")
@@ -142,6 +142,18 @@ def _formed(gate: Gate, holdout: Holdout) -> tuple[Metric, Holdout]:
         champion=as_taken.champion.scores if as_taken.champion else None,
         classes=as_taken.challenger.classes,
     )
+
+
+def _numeric(function: Callable[[Array, Array], Any]) -> Callable[[Array, Array], float]:
+    """Return *function* with a text for an answer refused: `float` would read the number that it may hold."""
+
+    def number(truth: Array, scores: Array) -> float:
+        value = function(truth, scores)
+        if isinstance(value, (str, bytes)):
+            raise _Unjudged(f"its function returned the text {value!r}; return a number")
+        return float(value)
+
+    return number
 
 
 def _usable(gate: Gate, holdout: Holdout) -> None:
