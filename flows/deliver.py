@@ -33,7 +33,7 @@ from modelcd.platform.environments import Platform
 from modelcd.steps import build
 from modelcd.steps.place import Place
 from modelcd.steps.release import Candidate, busy, drive, open_release, refuse_held, refuse_rejected, settle, told_of
-from modelcd.steps.rollback import at_once, begin_rollback, candidate_of, roll_back
+from modelcd.steps.rollback import begin_rollback, candidate_of, roll_back
 from modelcd.steps.schedule import keep_schedule, read_schedule
 from modelcd.steps.tick import Ticked
 from modelcd.steps.watch import Watch
@@ -134,6 +134,7 @@ def deliver_in(
     walk = place.walk(project, who, secrets.token_hex(3))
     env, way = walk.env, _Way(place, again, new_data)
     step("describe", lambda: _described(walk))
+    build.refuse_misplanned(walk.spec["rollouts"], place.names)
     if only not in ("", walk.model):
         raise Refused(f"{project} is now the project of {walk.model}, not of {only}", help="deliver it by hand, once")
     try:
@@ -247,10 +248,11 @@ def _walk(walk: build.Walk, way: _Way) -> Told:
     finding = _accepted(walk, way, candidate)
     if finding.verdict is not Verdict.PASS:
         return _stopped(walk, "acceptance", finding)
-    candidate = build.candidate_from(walk.model, {**walk.builds.proven[candidate.version], "findings": _all(walk)})
+    proven = {**walk.builds.proven[candidate.version], "findings": _all(walk)}
     for env in environments:
         if env is not environments[-1] and Watch(env.stream(walk.model)).refresh(env).champion == candidate.version:
             continue
+        candidate = build.candidate_from(walk.model, proven, env.name)
         watch = step("open", partial(_open, env, candidate, walk.actor, _reason(walk), way.again))
         release = _drive(env, watch, walk.actor, way.place)
         if release.ending is not Ending.PROMOTED:
@@ -365,7 +367,7 @@ def _stage(walk: build.Walk, way: _Way, candidate: Candidate) -> None:
         listener.get()(staging.name, "lasts", f"starting version {candidate.version}", 0.0)
         before = any(release.version == candidate.version for release in watch.endpoint.releases)
         again = f"delivery {walk.delivery}, to be accepted again" if before else ""
-        watch = _open(staging, at_once(candidate), walk.actor, f"delivery {walk.delivery}", again)
+        watch = _open(staging, candidate, walk.actor, f"delivery {walk.delivery}", again)
         release = drive(staging, watch, actor=walk.actor, revive=way.place.revive)
         verdict = Verdict.PASS if release.ending is Ending.PROMOTED else Verdict.FAIL
         return Finding(staging.name, verdict, str(release.closing.get("reason", "")), {"release": release.id})
@@ -392,13 +394,12 @@ def promote_in(
 ) -> Told:
     """Release the proven *version* of *model* into *environment* of *place*."""
     env = place.environment(environment)
-    candidate = candidate_of(env, model, version)
     names, before = place.names, promotion.before(place.names, environment)
-    if not promotion.by_the_ladder(names, environment):
-        candidate = at_once(candidate)
-    elif before in ("", names[0]):
+    by_the_ladder = promotion.by_the_ladder(names, environment)
+    candidate = candidate_of(env, model, version, at_once=not by_the_ladder)
+    if by_the_ladder and before in ("", names[0]):
         build.refuse_unaccepted(place.environment(names[0]), model, version)
-    else:
+    elif by_the_ladder:
         build.refuse_unserved(place.environment(before), model, version)
     endpoint = Watch(env.stream(model)).refresh(env)
     if endpoint.open is None and endpoint.champion == version and not again:
@@ -423,7 +424,7 @@ def rollback_in(
 
 def champion_of(env: Environment, endpoint: Endpoint) -> Candidate | None:
     """Return the champion of *endpoint* with everything that running it needs."""
-    return None if endpoint.champion is None else candidate_of(env, endpoint.model, endpoint.champion)
+    return None if endpoint.champion is None else candidate_of(env, endpoint.model, endpoint.champion, at_once=True)
 
 
 def _open(env: Environment, candidate: Candidate, who: str, reason: str, again: str) -> Watch:

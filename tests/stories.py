@@ -70,7 +70,7 @@ def project(data: str) -> Project:
         "gates": [],
         "training_code": "code",
         "parameters": {},
-        "rollout": to_plain(POLICY),
+        "rollouts": {"*": to_plain(POLICY)},
         "policy_digest": "",
         "acceptance": to_plain(Acceptance(tests="acceptance", load_requests=4, load_connections=1)),
         "budgets": {},

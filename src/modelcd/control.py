@@ -740,6 +740,7 @@ class Control:
             True
         """
         from modelcd.planning import Given, newest_policy, planned
+        from modelcd.steps.build import policy_for
 
         if model:
             self._known(model, "")
@@ -747,7 +748,7 @@ class Control:
         else:
             described = self._describe(self._project(project))
             model = str(described["name"])
-            found = self._policy(policy) if policy else from_plain(Canary, described["rollout"])
+            found = self._policy(policy) if policy else policy_for(self._last, described["rollouts"])
         return {
             "model": model,
             **planned(
@@ -764,7 +765,7 @@ class Control:
         file = path / "pipeline.py" if path.is_dir() else path
         if not file.is_file():
             raise UsageError(f"there is no file {file}", help="a policy is a Python file with rollout = Canary(…)")
-        said = ChildProject(file.parent).call("policy", {"file": file.name}, budget=READING)
+        said = ChildProject(file.parent).call("policy", {"file": file.name, "environment": self._last}, budget=READING)
         return from_plain(Canary, said.value["rollout"])
 
     def _last_error(self, endpoint: Endpoint, release: Release) -> str:

@@ -116,12 +116,29 @@ def test_importing_modelcd_takes_milliseconds() -> None:
         pytest.param({"gates": [Gate("roc_auc").per_slice("")]}, "slices by no column", id="a slice by nothing"),
         pytest.param({"data": "data/*.csv"}, "data must be a Dataset", id="data is a path"),
         pytest.param({"rollout": (5, 25)}, "rollout must be a Canary", id="rollout is a ladder"),
+        pytest.param({"rollout": {}}, "rollout must be a Canary, or one for each", id="rollout of no environment"),
+        pytest.param({"rollout": {"eu": (5,)}}, "rollout must be a Canary, or one for", id="a rollout is a ladder"),
+        pytest.param(
+            {"rollout": {name: Canary(guards=[guard.success(eval(f"lambda s, t: {name!r}"))]) for name in "ab"}},
+            "two rollouts judge by guard 'success', each in its own way",
+            id="one name, two functions",
+        ),
         pytest.param({"method": "predict_prob"}, "method must be", id="a method"),
     ],
 )
 def test_a_model_that_cannot_be_meant_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ProjectError, match=message):
         model(**arguments)
+
+
+def test_a_rollout_may_differ_by_environment_and_its_guards_are_those_of_all() -> None:
+    slow = Canary(shares=(5,), guards=[guard.errors(margin=0.01), guard.success(max)])
+
+    made = model(rollout={"eu": slow, "*": Canary(guards=[guard.errors()])})
+
+    assert list(made.rollouts) == ["eu", "*"] and made.rollouts["eu"] is slow
+    assert sorted(one.name for one in made.guards) == ["errors", "success"]
+    assert list(model().rollouts) == ["*"]
 
 
 def test_a_train_function_that_takes_parameters_gets_them() -> None:

@@ -80,10 +80,9 @@ def test_what_is_under_way_or_held_is_left_alone(world: MemoryWorld) -> None:
 def test_what_was_put_there_afterwards_is_meant(world: MemoryWorld) -> None:
     world.reconcile()
     staging = world.environment("staging")
-    candidate = flows.candidate_of(staging, stories.MODEL, 2)
     watch = open_release(
         staging,
-        replace(candidate, policy=flows.at_once(candidate).policy),
+        flows.candidate_of(staging, stories.MODEL, 2, at_once=True),
         release="look",
         actor="anna",
         reason="",

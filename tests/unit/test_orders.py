@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import stories
+from test_schedule import Stage
 
 from modelcd.artifact import digest_of
+from modelcd.domain.plain import to_plain
+from modelcd.domain.policy import Canary
 from modelcd.domain.release import Endpoint
 from modelcd.domain.verdict import Finding, Verdict
 from modelcd.environment import Environment
 from modelcd.environments.memory import Memory
-from modelcd.errors import Rejected
+from modelcd.errors import ProjectError, Rejected
 from modelcd.flows import deliver as flows
 from modelcd.flows._effects import pages
 from modelcd.steps.watch import Watch
@@ -34,7 +37,7 @@ class World:
         self.bound = replace(self.memory.environment, clock=self)
         self.asked: list[str] = []
         self.good = True
-        self.stage = stories.Stage(self.environment, folder, contract=self.contract, order=order)
+        self.stage: stories.Stage = stories.Stage(self.environment, folder, contract=self.contract, order=order)
 
     def environment(self, name: str) -> Environment:
         return replace(self.bound, name=name)
@@ -84,6 +87,43 @@ def test_of_two_the_first_accepts_and_the_second_goes_by_the_ladder(tmp_path: Pa
     ]
     assert world.asked == ["memory://gateway/a/m"] * 2
     assert (world.steps("a"), world.steps("b") > 1) == (1, True)
+
+
+def planned(world: World, rollouts: Mapping[str, Canary]) -> World:
+    """Let the project of *world* have *rollouts* by the names of environments."""
+    said = {"rollouts": {name: to_plain(canary) for name, canary in rollouts.items()}}
+    world.stage = Stage(**vars(world.stage), answers={"describe": said})
+    return world
+
+
+def test_each_environment_goes_by_its_own_ladder_and_by_the_one_of_all_others(tmp_path: Path) -> None:
+    slowly = replace(stories.POLICY, shares=(5, 25))
+    world = planned(World(tmp_path, "dev", "trial", "live"), {"live": slowly, "*": stories.POLICY})
+
+    told = world.deliver("d1")
+
+    assert (told["ending"], told["environment"]) == ("promoted", "live")
+    assert [world.at(name).releases[-1].policy.shares for name in world.stage.order] == [(), (50.0,), (5.0, 25.0)]
+    assert world.memory.journal.read("builds/m")[-1].entry.body["ending"] == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "message", "help"),
+    [
+        ({"live": stories.POLICY}, "says nothing of trial: it has live", 'add "trial": Canary(…), or "*"'),
+        ({"liv": stories.POLICY, "*": stories.POLICY}, "no environment is named 'liv'", "did you mean 'live'?"),
+    ],
+)
+def test_a_rollout_that_does_not_fit_the_environments_begins_no_delivery(
+    tmp_path: Path, rollouts: Mapping[str, Canary], message: str, help: str
+) -> None:
+    world = planned(World(tmp_path, "dev", "trial", "live"), rollouts)
+
+    with pytest.raises(ProjectError, match=message) as refused:
+        world.deliver("d1")
+
+    assert help in refused.value.help
+    assert world.memory.journal.read("builds/m") == []
 
 
 def test_of_three_each_takes_what_the_one_before_has_gone_through(tmp_path: Path) -> None:

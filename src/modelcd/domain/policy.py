@@ -6,7 +6,7 @@ so that a verdict can be recomputed long after the file has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from math import isfinite
@@ -602,6 +602,20 @@ def _positive(what: str, value: object, *names: str) -> None:
 
 READING = 60.0
 """Seconds that reading `pipeline.py` may take: what is written there cannot say so."""
+
+ANY_OTHER = "*"
+"""In a rollout by environment, what stands for every environment that it does not name."""
+
+
+def by_environment(rollout: Canary | Mapping[str, Canary]) -> dict[str, Canary]:
+    """Return *rollout* by the names of environments; one for all is that of `ANY_OTHER`.
+
+    Examples:
+        >>> list(by_environment(Canary()))
+        ['*']
+    """
+    return dict(rollout) if isinstance(rollout, Mapping) else {ANY_OTHER: rollout}
+
 
 AT_ONCE = Canary(shares=(), keep_warm=0.0, warm_up=0)
 """The policy of a way back, and of a place without live traffic: everything at once."""

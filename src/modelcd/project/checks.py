@@ -103,7 +103,7 @@ def guard_findings(
     project: Path, model: Model, scores: Sequence[Any], truths: Sequence[Any], *, trained: bool = True
 ) -> list[Finding]:
     """Try the function of each guard that labels feed on *scores* and *truths*, JSON values of the same rows."""
-    guards = [guard for guard in model.rollout.guards if guard.kind in FROM_LABELS and guard.on_holdout]
+    guards = [guard for guard in model.guards if guard.kind in FROM_LABELS and guard.on_holdout]
     return [check_guard(guard, scores, truths, _asking(project, guard), trained=trained) for guard in guards]
 
 

@@ -14,7 +14,7 @@ command      arguments                          returns
 `try_guards`                                  findings: guards on the holdout, with stand-in scores
 `accept`     url                              verdict, reason, evidence: what the acceptance tests said
 `snapshot`   out                              a folder named by its content
-`policy`     file                             the rollout that a Python file has, alone or in a model
+`policy`     file, environment                the rollout that a Python file has, alone or in a model
 ===========  =================================  ==================================================================
 
 Imports stand inside the functions: asking for rows should not wait for what training needs.
@@ -57,7 +57,7 @@ def describe(project: Path, arguments: Arguments) -> Plain:  # noqa: ARG001 - al
     whole = cut(project, Part.ALL, loaded)
     declared = {
         "gates": [to_plain(gate) for gate in model.gates],
-        "rollout": to_plain(model.rollout),
+        "rollouts": {name: to_plain(canary) for name, canary in model.rollouts.items()},
         "acceptance": to_plain(model.acceptance),
         "budgets": to_plain(model.budgets),
         "tests": model.tests,
@@ -286,8 +286,8 @@ def _source(project: Path, model: Model, loaded: Sequence[str], arguments: Argum
 
 
 def policy(project: Path, arguments: Arguments) -> Plain:
-    """Say which rollout the Python file *file* of the folder has."""
-    return {"rollout": to_plain(load_policy(project / str(arguments["file"])))}
+    """Say which rollout into *environment* the Python file *file* of the folder has."""
+    return {"rollout": to_plain(load_policy(project / str(arguments["file"]), str(arguments["environment"])))}
 
 
 COMMANDS: Mapping[str, Callable[[Path, Arguments], Plain]] = {

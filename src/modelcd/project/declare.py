@@ -16,7 +16,18 @@ from numbers import Real
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from modelcd.domain.policy import Acceptance, Bound, Budgets, Canary, Gate, Guard, GuardKind, check_kinds, members
+from modelcd.domain.policy import (
+    Acceptance,
+    Bound,
+    Budgets,
+    Canary,
+    Gate,
+    Guard,
+    GuardKind,
+    by_environment,
+    check_kinds,
+    members,
+)
 from modelcd.domain.schedule import Retrain
 from modelcd.domain.versions import LONGEST, misnamed, valid_model_name
 from modelcd.errors import ProjectError
@@ -345,8 +356,9 @@ class Model:
         artifact: A model that was trained elsewhere: a file by joblib, or an MLflow model folder.
         gates: What must hold on the holdout.  Without any, no version goes on.
         acceptance: What must hold in staging; a folder of pytest tests is short for `Acceptance(folder)`.
-        rollout: The way to production; by default a canary of 5, 25 and 50 % under `guard.errors()` and
-            `guard.latency()`.
+        rollout: The way into each environment after the first; by default a canary of 5, 25 and 50 % under
+            `guard.errors()` and `guard.latency()`.  Where they differ, `{"eu": Canary(…), "*": Canary(…)}`, by the
+            environment's name; `"*"` is every other.
         parameters: What *train* gets; they are recorded, and a change of one trains again.
         budgets: How long each part may take.
         tests: A folder of pytest tests that run before training; None for none.  One in which no test runs, or all are
@@ -383,7 +395,7 @@ class Model:
     data: Dataset = field(kw_only=True)
     gates: tuple[Gate, ...] = field(default=(), kw_only=True)
     acceptance: Acceptance = field(default=Acceptance(), kw_only=True)
-    rollout: Canary = field(default=Canary(guards=DEFAULT_GUARDS), kw_only=True)
+    rollout: Canary | Mapping[str, Canary] = field(default=Canary(guards=DEFAULT_GUARDS), kw_only=True)
     parameters: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     budgets: Budgets = field(default=Budgets(), kw_only=True)
     tests: str | None = field(default="tests/", kw_only=True)
@@ -403,7 +415,7 @@ class Model:
             artifact: str | None = None,
             gates: Iterable[Gate] = (),
             acceptance: Acceptance | str = ...,
-            rollout: Canary = ...,
+            rollout: Canary | Mapping[str, Canary] = ...,
             parameters: Mapping[str, Any] = ...,
             budgets: Budgets = ...,
             tests: str | None = "tests/",
@@ -419,12 +431,13 @@ class Model:
         self._check_source()
         if isinstance(self.acceptance, str):
             object.__setattr__(self, "acceptance", Acceptance(tests=self.acceptance))
-        for name, kind in (("data", Dataset), ("acceptance", Acceptance), ("rollout", Canary), ("budgets", Budgets)):
+        for name, kind in (("data", Dataset), ("acceptance", Acceptance), ("budgets", Budgets)):
             if not isinstance(getattr(self, name), kind):
                 raise ProjectError(
                     f"{name} must be a {kind.__name__}, got {type(getattr(self, name)).__name__}",
                     help=f"{name}={kind.__name__}(…)",
                 )
+        self._check_rollout()
         if not isinstance(self.parameters, Mapping):
             raise ProjectError(f"parameters must be a dict, got {self.parameters!r}", help='parameters={"depth": 3}')
         if self.retrain is not None and not isinstance(self.retrain, Retrain):
@@ -452,6 +465,46 @@ class Model:
                 misnamed(self.name),
                 help=f'name="{good}"',
             )
+
+    @property
+    def rollouts(self) -> dict[str, Canary]:
+        """Its rollout by the name of the environment, `"*"` for those that are not named.
+
+        Examples:
+            >>> list(model.rollouts)
+            ['*']
+        """
+        return by_environment(self.rollout)
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The guards of all its rollouts, each name once.
+
+        Examples:
+            >>> [guard.name for guard in model.guards]
+            ['errors', 'latency']
+        """
+        return tuple({guard.name: guard for canary in self.rollouts.values() for guard in canary.guards}.values())
+
+    def _check_rollout(self) -> None:
+        given = self.rollout
+        if isinstance(given, Mapping) and given:
+            object.__setattr__(self, "rollout", dict(given))
+        for name, canary in self.rollouts.items() if given != {} else [("", given)]:
+            if not isinstance(canary, Canary) or not isinstance(name, str) or not name:
+                raise ProjectError(
+                    f"rollout must be a Canary, or one for each environment, got {given!r}",
+                    help='rollout=Canary(…), or rollout={"eu": Canary(…), "*": Canary(…)}',
+                )
+        judged: dict[str, tuple[Any, ...]] = {}
+        for canary in self.rollouts.values():
+            for guard in canary.guards:
+                how = (guard.kind, guard.function, guard.low, guard.high)
+                if judged.setdefault(guard.name, how) != how:
+                    raise ProjectError(
+                        f"two rollouts judge by guard {guard.name!r}, each in its own way",
+                        help="give one of the two another name",
+                    )
 
     def _check_source(self) -> None:
         if (self.train is None) == (self.artifact is None):

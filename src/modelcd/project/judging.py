@@ -22,7 +22,7 @@ def judge(project: Path, read: int, write: int) -> None:
     """Answer batches until the pipe *read* ends; the first line written says that the project was loaded."""
     with os.fdopen(read, encoding="utf-8") as requests, os.fdopen(write, "w", encoding="utf-8", buffering=1) as answers:
         try:
-            guards = load(project).rollout.guards
+            guards = load(project).guards
         except ModelcdError as error:
             answers.write(json.dumps(failure(error)) + "\n")
             return

@@ -13,12 +13,12 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelcd.domain.policy import Canary
+from modelcd.domain.policy import ANY_OTHER, Canary, by_environment
 from modelcd.errors import ChildError, ModelcdError, ProjectError
 from modelcd.project.declare import Dataset, Model, guard, nearest
 
@@ -86,8 +86,11 @@ def _reads_model(node: ast.AST) -> bool:
     return any(map(_reads_model, ast.iter_child_nodes(node)))
 
 
-def load_policy(file: Path) -> Canary:
-    """Run *file* and return its rollout, or that of its model; raises `ProjectError` with file and line."""
+def load_policy(file: Path, environment: str) -> Canary:
+    """Run *file* and return its rollout into *environment*, or that of its model.
+
+    Raises `ProjectError` with file and line.
+    """
     if not file.is_file():
         raise ProjectError(f"there is no file {file.name} in {file.parent.name}/", help="rollout = Canary(…) is enough")
     sys.path.insert(0, str(file.parent))
@@ -99,11 +102,14 @@ def load_policy(file: Path) -> Canary:
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
     found = getattr(module, "rollout", None)
-    if isinstance(model := getattr(module, "model", None), Model) and not isinstance(found, Canary):
+    if isinstance(model := getattr(module, "model", None), Model) and not isinstance(found, Canary | Mapping):
         found = model.rollout
+    policies = by_environment(found or {})
+    found = policies.get(environment, policies.get(ANY_OTHER))
     if not isinstance(found, Canary):
         raise ProjectError(
-            f"{file.name} has no rollout", help="write rollout = Canary(shares=…, guards=[…]), or name a pipeline.py"
+            f"{file.name} has no rollout into {environment}",
+            help="write rollout = Canary(shares=…, guards=[…]), or name a pipeline.py",
         )
     return found
 

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.artifact import digest_of, read_manifest
+from modelcd.domain import promotion
 from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
-from modelcd.domain.policy import READING, Acceptance, Budgets, Canary
+from modelcd.domain.policy import ANY_OTHER, AT_ONCE, READING, Acceptance, Budgets, Canary
 from modelcd.domain.records import Entry
 from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
 from modelcd.domain.versions import CLEAN, DIRTY, Lineage, ModelVersion, brief
 from modelcd.environment import Environment
-from modelcd.errors import CannotTell, ProjectError, RegistryError, Rejected
+from modelcd.errors import CannotTell, ProjectError, RegistryError, Rejected, UnknownName
 from modelcd.ports import Build, Instance, Project, Unit
 from modelcd.snapshot import place_of
 from modelcd.steps import accept, validate
@@ -385,7 +386,7 @@ def prove(walk: Walk) -> Candidate:
         "artifact": str(walk.artifact),
         "interpreter": walk.interpreter,
         "snapshot": str(place_of(walk.snapshots, kept["snapshot"])),
-        "policy": walk.spec["rollout"],
+        "policies": walk.spec["rollouts"],
         "policy_digest": walk.spec["policy_digest"],
         "acceptance": walk.spec["acceptance"],
         "golden": str(walk.folder / "golden.json"),
@@ -420,8 +421,28 @@ def refuse_unserved(before: Environment, model: str, version: int) -> None:
     )
 
 
-def candidate_from(model: str, proven: Mapping[str, Any]) -> Candidate:
-    """Read the record of a proven version."""
+def policy_for(environment: str, policies: Mapping[str, Any]) -> Canary:
+    """Return that of *policies*, by the names of environments, for *environment*; raises `ProjectError` without one."""
+    if (plain := policies.get(environment, policies.get(ANY_OTHER))) is None:
+        raise ProjectError(
+            f"rollout in pipeline.py says nothing of {environment}: it has {', '.join(policies)}",
+            help=f'add "{environment}": Canary(…), or "*" for every environment that is not named',
+        )
+    return from_plain(Canary, plain)
+
+
+def refuse_misplanned(policies: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise `ProjectError` unless *policies* are those of *names*: one for each that takes a version by a ladder."""
+    for other in sorted(set(policies).difference([*names, ANY_OTHER])):
+        unknown = UnknownName("environment", other, names)
+        raise ProjectError(f"rollout in pipeline.py: {unknown.message}", help=unknown.help)
+    for name in names:
+        if promotion.by_the_ladder(names, name):
+            policy_for(name, policies)
+
+
+def candidate_from(model: str, proven: Mapping[str, Any], by_the_ladder_of: str = "") -> Candidate:
+    """Read the record of a proven version: for everything at once, or by the ladder of an environment."""
     return Candidate(
         model=model,
         version=int(proven["version"]),
@@ -429,7 +450,7 @@ def candidate_from(model: str, proven: Mapping[str, Any]) -> Candidate:
         artifact=str(proven["artifact"]),
         interpreter=str(proven["interpreter"]),
         snapshot=str(proven["snapshot"]),
-        policy=from_plain(Canary, proven["policy"]),
+        policy=policy_for(by_the_ladder_of, proven["policies"]) if by_the_ladder_of else AT_ONCE,
         findings=tuple(read_finding(plain) for plain in proven["findings"]),
         golden=str(proven.get("golden", "")),
     )

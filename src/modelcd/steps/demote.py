@@ -7,7 +7,7 @@ from modelcd.domain.demotion import demotion
 from modelcd.environment import Environment
 from modelcd.steps.build import read_builds
 from modelcd.steps.release import open_release
-from modelcd.steps.rollback import at_once, candidate_of
+from modelcd.steps.rollback import candidate_of
 from modelcd.steps.watch import Watch
 
 
@@ -24,6 +24,6 @@ def demote(env: Environment, later: Environment, watch: Watch, later_watch: Watc
         back = demotion(watch.refresh(env), later_watch.refresh(later))
         if back is None or read_builds(env, model).open is not None:
             return False
-        candidate = at_once(candidate_of(env, model, back.version))
+        candidate = candidate_of(env, model, back.version, at_once=True)
         open_release(env, candidate, release=back.release, actor=actor, reason=back.why, takes_out=back.takes_out)
     return True

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from modelcd.domain.policy import AT_ONCE
 from modelcd.domain.records import Record
 from modelcd.domain.release import Ask, Release
 from modelcd.environment import Environment
@@ -20,20 +18,18 @@ from modelcd.steps.watch import Watch
 UNSAID = "no reason given"
 
 
-def at_once(candidate: Candidate) -> Candidate:
-    """Return *candidate* with the policy of a place without live traffic: everything at once."""
-    return replace(candidate, policy=AT_ONCE)
+def candidate_of(env: Environment, model: str, version: int, *, at_once: bool = False) -> Candidate:
+    """Return the proven *version* of *model*, by the ladder of *env* or, where no traffic has to be won, *at_once*.
 
-
-def candidate_of(env: Environment, model: str, version: int) -> Candidate:
-    """Return the proven *version* of *model*; raises `UnknownName`, `Rejected` for one that did not pass its gates."""
+    Raises `UnknownName`, and `Rejected` for a version that did not pass its gates or has no rollout into *env*.
+    """
     builds = build.read_builds(env, model)
     if version not in builds.built:
         raise UnknownName("version", str(version), [str(number) for number in builds.built])
     if version not in builds.proven:
         delivery = builds.built[version]["delivery"]
         raise Rejected(f"version {version} of {model} did not pass its gates", help=f"why: modelcd explain {delivery}")
-    return build.candidate_from(model, builds.proven[version])
+    return build.candidate_from(model, builds.proven[version], "" if at_once else env.name)
 
 
 def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int | None, *, id: str) -> Watch:
@@ -54,7 +50,7 @@ def begin_rollback(env: Environment, model: str, who: str, reason: str, to: int 
     if target not in endpoint.champions:
         why = f"version {target} of {model} never had all of {env.name}: there is nothing to go back to"
         raise UsageError(why, help=f"release it as any other: modelcd promote {model} {target} --to {env.name}")
-    candidate = at_once(candidate_of(env, model, target))
+    candidate = candidate_of(env, model, target, at_once=True)
     return open_release(env, candidate, release=id, actor=who, reason=reason or UNSAID, takes_out=endpoint.champion)
 
 
