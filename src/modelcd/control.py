@@ -355,6 +355,7 @@ class Control:
         withdraw: Iterable[str] = (),
         correct: bool = False,
         reason: str = "",
+        by: str = "",
     ) -> Plain:
         """Tell the truth of predictions; guards of success and metrics count what arrives.
 
@@ -367,6 +368,7 @@ class Control:
             withdraw: Ids of predictions whose label is taken back.
             correct: Replace a label that was told before and differs; without it that label is refused.
             reason: Why labels are changed; verdicts that used them say so.
+            by: Who tells or changes them, which `explain` says; by default who is at it (`MODELCD_ACTOR`).
 
         Returns:
             How many `joined` a prediction, are `waiting` for one, were known `again`, `corrected`, `withdrawn`,
@@ -388,7 +390,7 @@ class Control:
 
         env = self._known_in(model, environment)
         door = self._doors.setdefault(env.name, Labelling(env))
-        return door.take(model, labels, withdraw, correct=correct, by=actor(), reason=reason)
+        return door.take(model, labels, withdraw, correct=correct, by=by or actor(), reason=reason)
 
     def log(self, model: str, version: int, environment: str = "", lines: int = 50) -> str:
         """Return what a version printed, also after it ended.

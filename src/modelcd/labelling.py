@@ -62,10 +62,10 @@ class Labelling:
         withdraw: Iterable[Any] = (),
         *,
         correct: bool = False,
-        by: str = "",
+        by: str,
         reason: str = "",
     ) -> Plain:
-        """Keep *labels*, and withdraw those of the predictions in *withdraw*; see `Control.feedback`."""
+        """Keep *labels* told by *by*, and withdraw those of predictions in *withdraw*; see `Control.feedback`."""
         given = [_parsed(index, item) for index, item in enumerate(labels)]
         back = [_withdrawal(index, item) for index, item in enumerate(withdraw, start=len(given))]
         if not given and not back:
@@ -75,15 +75,15 @@ class Labelling:
         judging, answers = self._judging_of(stream), []
         for items, amendment in ((given, change if correct else None), (back, change)):
             for begin in range(0, len(items), BATCH):
-                answers.append(self._take(stream, judging, items[begin : begin + BATCH], amendment))
+                answers.append(self._take(stream, judging, items[begin : begin + BATCH], amendment, by))
         return _told(answers)
 
     def _take(
-        self, stream: str, judging: _Judging, items: Sequence[_Item], amendment: Amendment | None
+        self, stream: str, judging: _Judging, items: Sequence[_Item], amendment: Amendment | None, by: str
     ) -> tuple[Receipt, list[Refusal]]:
         refused = [item for item in items if isinstance(item, Refusal)]
         good, wrong = self._checked(stream, judging, [item for item in items if not isinstance(item, Refusal)])
-        receipt = self.env.predictions.label(stream, [label for _, label in good], amendment)
+        receipt = self.env.predictions.label(stream, [label for _, label in good], amendment, by=by)
         late = [replace(refusal, index=good[refusal.index][0]) for refusal in receipt.refused]
         return receipt, [*refused, *wrong, *late]
 

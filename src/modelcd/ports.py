@@ -270,9 +270,9 @@ class Labelled:
     """A prediction and what was told of its truth: one entry of a log that only grows.
 
     `revision` is the routing under which it was served; `leg` is how it got there: `main`, `fallback` or `shadow`, and
-    only `main` is evidence about the version.  Where the truth was told before, `first` is the cursor of the entry with
-    which that began, `before` what was true until now, and `by` and `why` say who changed it; else `first` is 0.  A
-    `value` (or `before`) of None is no truth: it was withdrawn.
+    only `main` is evidence about the version.  `by` is who told this truth.  Where one was told before, `first` is the
+    cursor of the entry with which that began, `before` what was true until now, and `why` the reason of who changed it;
+    else `first` is 0.  A `value` (or `before`) of None is no truth: it was withdrawn.
     """
 
     cursor: int
@@ -318,8 +318,10 @@ class Receipt:
 class Predictions(Protocol):
     """The prediction log of an environment, and the labels that follow it."""
 
-    def label(self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None) -> Receipt:
-        """Attach truths to predictions, each by itself: a bad one is refused and keeps no other one out.
+    def label(
+        self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None, *, by: str = ""
+    ) -> Receipt:
+        """Attach truths, told *by* somebody, to predictions: a bad one is refused and keeps no other one out.
 
         A truth that differs from the one before it, or takes it back, is refused without an *amendment*; with one the
         old truth is kept beside it.  The same batch again changes nothing.

@@ -25,6 +25,7 @@ from modelcd.explaining import explained, verified
 from modelcd.ports import Amendment, Label
 from modelcd.replayed import replayed
 from modelcd.steps.late import LATE_EVERY, judge_of
+from modelcd.steps.outcomes import MOST_NAMED, OTHERS
 from modelcd.steps.tick import tick_on
 from modelcd.steps.watch import Watch
 
@@ -64,7 +65,7 @@ class Labelled:
     def verdict(self) -> str:
         return str(self.release.judgement["verdict"])
 
-    def tell(self, version: int, right: int, wrong: int = 0) -> list[str]:
+    def tell(self, version: int, right: int, wrong: int = 0, by: str = "") -> list[str]:
         """Let *right* and *wrong* answers of *version* be labelled; returns the ids of the wrong ones."""
         revision = max(self.release.rungs.items(), key=lambda rung: rung[1])[0]
         ids = []
@@ -72,7 +73,7 @@ class Labelled:
             self.count += 1
             ids.append(f"a{self.count}")
             self.log.log(STREAM, [Prediction(ids[-1], "m", version, revision, 0.9 if k < right else 0.1)])
-        self.log.label(STREAM, [Label(id, True) for id in ids])
+        self.log.label(STREAM, [Label(id, True) for id in ids], by=by)
         return ids[right:]
 
     def change(self, ids: list[str], value: Any = None) -> None:
@@ -109,7 +110,7 @@ def test_a_label_that_is_changed_before_it_is_used_counts_as_it_is_now(told: Lab
 
     (served,) = block_from(told.kinds("block")[-1]).labels["success"].values()
     assert [(arm.n, arm.bad) for arm in served] == [(60, 0), (27, 3)]
-    assert (release.amended, told.kinds("amended")) == (Amended(used=87), [])
+    assert (release.amended, told.kinds("amended")) == (Amended(used=87, told_by={"anna": 4}), [])
     told.verify()
 
 
@@ -308,6 +309,34 @@ def test_numbers_of_a_metric_are_taken_away_and_added_where_they_were_counted(tm
     seen = now.guards[0][0].seen[0]
     assert (seen.challenger_n, round(seen.challenger_sum, 6)) == (9.0, 0.9)
     told.verify()
+
+
+def test_a_release_says_who_told_the_labels_that_its_verdicts_rest_on(told: Labelled) -> None:
+    told.tell(1, 60, by="the billing job")
+    told.look()
+    told.tell(2, 20, by="anna")
+    told.tell(2, 10, by="the billing job")
+    release = told.look()
+
+    whose = [{"who": "the billing job", "labels": 70}, {"who": "anna", "labels": 20}]
+    assert [block["told_by"] for block in told.kinds("block") if block and block["labels"]] == [
+        {"the billing job": 60},
+        {"anna": 20, "the billing job": 10},
+    ]
+    found = release_plain(release)
+    assert found["labels"]["told_by"] == whose
+    said = " ".join(_why({**found, **explained(told.records, release)}))
+    assert "rest on 90 labels: 70 from the billing job, 20 from anna." in said
+    told.verify()
+
+
+def test_a_record_names_those_who_told_most_and_counts_the_others(told: Labelled) -> None:
+    for k in range(MOST_NAMED + 5):
+        told.tell(2, 1 + (k == 0), by=f"user {k}")
+
+    whose = told.look().amended.told_by
+
+    assert (len(whose), whose["user 0"], whose[OTHERS]) == (MOST_NAMED + 1, 2, 5)
 
 
 def test_a_label_of_a_look_that_counted_nothing_was_not_used(told: Labelled) -> None:

@@ -188,11 +188,31 @@ def test_the_guards_of_the_newest_release_check_and_its_records_are_read_once(tm
         return found
 
     object.__setattr__(world.env, "journal", type("Counting", (), {"read": staticmethod(counting)})())
-    door.take("m", [("p1", True)])
-    door.take("m", [("p2", True)])
+    door.take("m", [("p1", True)], by="anna")
+    door.take("m", [("p2", True)], by="anna")
 
     assert read[0] > 0
     assert read[1:] == [0]
+
+
+# -- who told them -----------------------------------------------------------------------------------------------------
+
+
+def tellers(here: Here) -> list[str]:
+    return [entry.by for entry in here._platform.environment("production").predictions.labelled(STREAM)]
+
+
+def test_labels_are_kept_with_who_told_them(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODELCD_ACTOR", "anna")
+
+    here.feedback("m", [("p1", True)])
+    here.feedback("m", [("p1", False)], correct=True, reason="late", by="tom")
+    post(here, labels=[{"id": "p2", "label": True}], by="the billing job")
+    command(here, monkeypatch, capsys, "m", "p3=true")
+
+    assert tellers(here) == ["anna", "tom", "the billing job", "anna"]
 
 
 # -- over HTTP, and on the command line --------------------------------------------------------------------------------

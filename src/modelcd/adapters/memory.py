@@ -311,6 +311,7 @@ class MemoryPredictions:
     def __init__(self) -> None:
         self._predictions: dict[tuple[str, str], Prediction] = {}
         self._labels: dict[tuple[str, str], Any] = {}
+        self._by: dict[tuple[str, str], str] = {}
         self._first: dict[tuple[str, str], int] = {}
         self._told: dict[str, list[Labelled]] = {}
         self._cursor = 0
@@ -326,7 +327,9 @@ class MemoryPredictions:
                     if self._labels.get(key) is not None:
                         self._tell(key)
 
-    def label(self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None) -> Receipt:
+    def label(
+        self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None, *, by: str = ""
+    ) -> Receipt:
         """Attach truths to predictions, each by itself; see `modelcd.ports.Predictions.label`."""
         with self._lock:
             ids = [label.prediction for label in labels if not nameless(label.prediction)]
@@ -335,11 +338,12 @@ class MemoryPredictions:
             found = settled(labels, known, served, amendment)
             joined = 0
             for id, value in found.new.items():
-                self._labels[endpoint, id] = value
+                self._labels[endpoint, id], self._by[endpoint, id] = value, by
                 joined += self._tell((endpoint, id))
             for id, value in found.changed.items():
-                self._labels[endpoint, id] = value
-                self._tell((endpoint, id), known[id], amendment)
+                assert amendment is not None, "nothing changes without one"
+                self._labels[endpoint, id], self._by[endpoint, id] = value, amendment.by
+                self._tell((endpoint, id), known[id], amendment.why)
             return found.receipt(joined)
 
     def labelled(self, endpoint: str, after: int = 0, limit: int = 100_000) -> list[Labelled]:
@@ -363,16 +367,16 @@ class MemoryPredictions:
             joined = sum(key in self._first for key in labels)
         return {"predictions": predictions, "labelled": joined, "waiting": len(labels) - joined, "malformed": 0}
 
-    def _tell(self, key: tuple[str, str], before: Any = None, amendment: Amendment | None = None) -> int:
+    def _tell(self, key: tuple[str, str], before: Any = None, why: str = "") -> int:
         """Enter what is true of a prediction now, if it was served; returns how many entries that made."""
         found = self._predictions.get(key)
         if found is None:
             return 0
         self._cursor += 1
         first = self._first.get(key, 0)
-        changed = (first, before, amendment.by, amendment.why) if first and amendment else ()
+        changed = {"first": first, "before": before, "why": why} if first else {}
         served = (found.model, found.version, found.revision, found.leg, found.score)
-        entry = Labelled(self._cursor, found.id, *served, self._labels[key], *changed)
+        entry = Labelled(self._cursor, found.id, *served, self._labels[key], by=self._by[key], **changed)
         self._first.setdefault(key, self._cursor)
         self._told.setdefault(key[0], []).append(entry)
         return 1

@@ -39,7 +39,7 @@ from modelcd.domain.versions import slug
 from modelcd.errors import PredictionsError
 from modelcd.ports import Amendment, Label, Labelled, Receipt
 
-FORMAT = 2
+FORMAT = 3
 LEGS = frozenset({"main", "fallback", "shadow"})
 CHUNK = 8 * 1024 * 1024
 """About how many bytes of a spool file are read in one transaction."""
@@ -72,9 +72,10 @@ _LABELS = Table(
     Column("endpoint", String, primary_key=True),
     Column("prediction", String, primary_key=True),
     Column("value", Text),
+    Column("by", String, nullable=False),
     Column("first", Integer, nullable=False),
 )
-"""What is true of each prediction now (nothing: it was withdrawn), and the entry of the log that began it (0: none)."""
+"""What is true of each prediction now (nothing: it was withdrawn), by whom, and the entry that began it (0: none)."""
 _AMENDMENTS = Table(
     "amendments",
     _TABLES,
@@ -94,6 +95,7 @@ _JOINED = Table(
     Column("endpoint", String, nullable=False),
     Column("prediction", String, nullable=False),
     Column("value", Text),
+    Column("by", String, nullable=False),
     Column("first", Integer, nullable=False),
     Column("amendment", Integer, nullable=False),
     Index("joined_in_order", "endpoint", "cursor"),
@@ -103,7 +105,7 @@ _IDS = func.json_each(bindparam("ids")).table_valued("value", "key", name="ids")
 """Any number of ids as one parameter; SQLite limits how many parameters a statement has."""
 _OURS = and_(_LABELS.c.endpoint == bindparam("ours"), _LABELS.c.prediction == bindparam("of"))
 _BEGIN = _LABELS.update().where(_OURS).values(first=bindparam("cursor"))
-_CHANGE = _LABELS.update().where(_OURS).values(value=bindparam("now"), first=bindparam("begun"))
+_CHANGE = _LABELS.update().where(_OURS).values(value=bindparam("now"), by=bindparam("whose"), first=bindparam("begun"))
 
 
 class SpoolPredictions:
@@ -127,7 +129,9 @@ class SpoolPredictions:
         """Return the folder in which the servers of *endpoint* keep their files, one each."""
         return self._folder / slug(endpoint)
 
-    def label(self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None) -> Receipt:
+    def label(
+        self, endpoint: str, labels: Sequence[Label], amendment: Amendment | None = None, *, by: str = ""
+    ) -> Receipt:
         """Attach truths to predictions, each by itself; see `modelcd.ports.Predictions.label`."""
         self._ingest(endpoint)
         ids = [label.prediction for label in labels if not nameless(label.prediction)]
@@ -137,7 +141,7 @@ class SpoolPredictions:
             served = _served(connection, endpoint, around(ids))
             told = {id: _read(row.value) for id, row in rows.items()}
             found = settled(labels, told, served, amendment)
-            joined = _attach(connection, endpoint, found.new)
+            joined = _attach(connection, endpoint, found.new, by)
             if amendment is not None and found.changed:
                 firsts = {id: rows[id].first for id in found.changed}
                 _amend(
@@ -151,7 +155,7 @@ class SpoolPredictions:
         ours = and_(_PREDICTIONS.c.endpoint == endpoint, _PREDICTIONS.c.id == _JOINED.c.prediction)
         changed = _AMENDMENTS.c.number == _JOINED.c.amendment
         query = (
-            select(_JOINED, _PREDICTIONS, _AMENDMENTS.c.before, _AMENDMENTS.c.by, _AMENDMENTS.c.why)
+            select(_JOINED, _PREDICTIONS, _AMENDMENTS.c.before, _AMENDMENTS.c.why)
             .select_from(_JOINED.join(_PREDICTIONS, ours).outerjoin(_AMENDMENTS, changed))
             .where(_JOINED.c.endpoint == endpoint, _JOINED.c.cursor > after)
             .order_by(_JOINED.c.cursor)
@@ -171,7 +175,7 @@ class SpoolPredictions:
                 value=_read(row.value),
                 first=row.first,
                 before=_read(row.before),
-                by=row.by or "",
+                by=row.by,
                 why=row.why or "",
             )
             for row in rows
@@ -263,13 +267,13 @@ def _served(connection: Connection, endpoint: str, ids: Sequence[str]) -> set[st
     return set(connection.scalars(query, {"ids": json.dumps(list(ids))}))
 
 
-def _attach(connection: Connection, endpoint: str, new: Mapping[str, Any]) -> int:
-    """Keep the *new* truths, and join those that have a prediction; returns how many."""
+def _attach(connection: Connection, endpoint: str, new: Mapping[str, Any], by: str) -> int:
+    """Keep the *new* truths, told *by* somebody, and join those that have a prediction; returns how many."""
     served, cursor = _served(connection, endpoint, list(new)), _newest(connection)
     labels, joined = [], []
     for id, value in new.items():
         cursor += id in served
-        told = {"endpoint": endpoint, "prediction": id, "value": json.dumps(value)}
+        told = {"endpoint": endpoint, "prediction": id, "value": json.dumps(value), "by": by}
         labels.append({**told, "first": cursor if id in served else 0})
         if id in served:
             joined.append({**told, "cursor": cursor, "first": 0, "amendment": 0})
@@ -287,12 +291,13 @@ def _join(connection: Connection, endpoint: str, ids: Sequence[str]) -> None:
         _LABELS.c.first == 0,
         _LABELS.c.value.is_not(None),
     )
-    query = select(_LABELS.c.prediction, _LABELS.c.value).select_from(_IDS.join(_LABELS, waits)).order_by(_IDS.c.key)
+    told_of = select(_LABELS.c.prediction, _LABELS.c.value, _LABELS.c.by)
+    query = told_of.select_from(_IDS.join(_LABELS, waits)).order_by(_IDS.c.key)
     rows = connection.execute(query, {"ids": json.dumps(list(ids))}).all()
     if not rows:
         return
     begin = _newest(connection) + 1
-    told = [{"cursor": begin + k, "prediction": row.prediction, "value": row.value} for k, row in enumerate(rows)]
+    told = [{"cursor": begin + k, **row._mapping} for k, row in enumerate(rows)]
     connection.execute(_JOINED.insert(), [{**row, "endpoint": endpoint, "first": 0, "amendment": 0} for row in told])
     connection.execute(_BEGIN, [{"ours": endpoint, "of": row["prediction"], "cursor": row["cursor"]} for row in told])
 
@@ -312,10 +317,10 @@ def _amend(
         begins = not first and id in served  # it was withdrawn while it waited, and its prediction came meanwhile
         if first or begins:
             cursor += 1
-            entry = {"cursor": cursor, "value": _written(after), "first": first, "amendment": 0 if begins else number}
-            connection.execute(_JOINED.insert(), {**told, **entry})
-        now = {"ours": endpoint, "of": id, "now": _written(after), "begun": first or (cursor if begins else 0)}
-        connection.execute(_CHANGE, now)
+            entry = {"cursor": cursor, "first": first, "amendment": 0 if begins else number}
+            connection.execute(_JOINED.insert(), {**told, **entry, "value": _written(after), "by": amendment.by})
+        now = {"now": _written(after), "whose": amendment.by, "begun": first or (cursor if begins else 0)}
+        connection.execute(_CHANGE, {"ours": endpoint, "of": id, **now})
 
 
 def _newest(connection: Connection) -> int:

@@ -61,6 +61,7 @@ class Feedback(BaseModel):
     withdraw: list[Any] = Field(default=[], max_length=100_000, description="ids whose label is taken back")
     correct: bool = Field(default=False, description="replace labels that were told before and differ")
     reason: str = Field(default="", max_length=500, description="why labels are changed")
+    by: str = Field(default="", max_length=100, description="who tells them; by default who runs the workspace")
     environment: str = Field(default="", description="where the predictions were served; by default the last one")
 
 
@@ -104,8 +105,7 @@ def application(control: Control) -> FastAPI:
         those refused the first twenty with the reason; 413 that the body is longer than 16 MB; 422 that none was kept;
         503 that they have to be sent again.
         """
-        sent = (model, given.labels, given.environment)
-        told = control.feedback(*sent, withdraw=given.withdraw, correct=given.correct, reason=given.reason)
+        told = control.feedback(model, **dict(given))
         if not told["refused"] or kept(told):
             return JSONResponse(told)
         first = told["problems"][0]

@@ -26,6 +26,7 @@ from modelcd.explaining import evidence_line
 
 WIDTH = 98
 MOST_DIFFERENCES = 10
+MOST_NAMED = 5
 
 WORDS = {
     Verdict.PASS: "within what is tolerated",
@@ -165,6 +166,10 @@ def _why(found: Plain) -> Iterator[str]:
     if guards:
         yield f"  {figures.LEGEND}"
         yield from _doubts(found["evidence_over_time"], found["release"])
+    if told_by := found["labels"]["told_by"]:
+        whose = ", ".join(f"{one['labels']:,} from {one['who']}" for one in told_by[:MOST_NAMED])
+        whose += f", and {sum(one['labels'] for one in told_by[MOST_NAMED:]):,} more" if told_by[MOST_NAMED:] else ""
+        yield from _wrapped(f"Its verdicts rest on {counted(found['labels']['used'], 'label')}: {whose}.", "  ")
     if (told := found["labels"]["told"]) and not any(f["name"] == CHANGED for f in found["findings"]):
         yield from _wrapped(f"{told}.", "  ")
     if found["trouble"]:

@@ -1,4 +1,4 @@
-"""What became of the labels that a release used: how many were changed afterwards, by whom and why.
+"""The labels that a release used: who told them, and how many were changed afterwards, by whom and why.
 
 It is folded from the records of looks, so that whoever reads a release can say it; what follows is `restated`'s.
 """
@@ -6,7 +6,7 @@ It is folded from the records of looks, so that whoever reads a release can say 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 NAMED = 3
@@ -15,12 +15,13 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Amended:
-    """How many labels a release `used`, and what became of them since: `by` has who changed some, and why.
+    """How many labels a release `used`, `told_by` whom, and what became of them since: `by` who, and why.
 
     `unjudged` labels came, but a guard's function could not judge them; `trouble` says why, of the first.
     """
 
     used: int = 0
+    told_by: Mapping[str, int] = field(default_factory=dict)
     corrected: int = 0
     withdrawn: int = 0
     by: tuple[tuple[str, str], ...] = ()
@@ -40,6 +41,7 @@ class Amended:
         told = tuple((str(who), str(why)) for who, why in changed.get("by", ()))
         return Amended(
             used=self.used + _labels_in(body["block"]),
+            told_by=_added(self.told_by, (body["block"] or {}).get("told_by", {})),
             corrected=self.corrected + int(changed.get("corrected", 0)),
             withdrawn=self.withdrawn + int(changed.get("withdrawn", 0)),
             by=tuple(dict.fromkeys((*self.by, *told))),
@@ -62,12 +64,18 @@ class Amended:
         """Return JSON values."""
         return {
             "used": self.used,
+            "told_by": [{"who": who, "labels": count} for who, count in self.told_by.items()],
             "corrected": self.corrected,
             "withdrawn": self.withdrawn,
             "by": [{"who": who, "why": why} for who, why in self.by],
             "unjudged": self.unjudged,
             "told": self.told(),
         }
+
+
+def _added(told: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    counts = {who: told.get(who, 0) + int(more.get(who, 0)) for who in (*told, *more)}
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _labels_in(block: Mapping[str, Any] | None) -> int:

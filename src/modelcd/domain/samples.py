@@ -84,6 +84,7 @@ class Block:
 
     `labels` maps the name of a guard and the routing revision *under which the requests were served* to (baseline,
     challenger) labels that arrived in this block, whenever they were served; `sums` does so for guards of numbers.
+    `told_by` says how many of these labels came from whom.
     `share` is what the challenger was given under `revision`, in per cent, where that is not the share of `step`: in a
     replay under another policy.  `at` is when the counts were read, in seconds of a clock that never goes back; None
     where that was not kept.  `unit` is what the counts count.
@@ -95,6 +96,7 @@ class Block:
     challenger: Counters = field(default_factory=Counters)
     labels: Mapping[str, Mapping[str, tuple[Labels, Labels]]] = field(default_factory=dict)
     sums: Mapping[str, Mapping[str, tuple[Sums, Sums]]] = field(default_factory=dict)
+    told_by: Mapping[str, int] = field(default_factory=dict)
     share: float | None = None
     at: float | None = None
     unit: Unit = Unit.REQUEST
@@ -143,6 +145,7 @@ def block_plain(block: Block) -> dict[str, Any]:
             for guard, served in block.labels.items()
         },
         **({"sums": {guard: _sums_plain(served) for guard, served in block.sums.items()}} if block.sums else {}),
+        **({"told_by": dict(block.told_by)} if block.told_by else {}),
         **({"share": block.share} if block.share is not None else {}),
         **({"at": block.at} if block.at is not None else {}),
         **({"unit": block.unit.value} if block.unit is not Unit.REQUEST else {}),
@@ -170,6 +173,7 @@ def block_from(plain: Mapping[str, Any]) -> Block:
             guard: {r: (Sums(int(n[0]), n[1], n[2]), Sums(int(n[3]), n[4], n[5])) for r, n in served.items()}
             for guard, served in plain.get("sums", {}).items()
         },
+        told_by={who: int(count) for who, count in plain.get("told_by", {}).items()},
         share=plain.get("share"),
         at=plain.get("at"),
         unit=Unit(plain.get("unit", Unit.REQUEST.value)),

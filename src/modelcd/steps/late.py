@@ -94,7 +94,8 @@ def _look(env: Environment, watch: Watch, late: Late, release: Release, actor: s
     judge = late.judge or judge_of(records, release)
     # It has no requests, and so no routing of its own; the last rung's tolerance is that of the promotion.
     revision, step = max(release.rungs.items(), key=lambda rung: rung[1])
-    block = Block(revision, step, labels=outcomes.labels, sums=outcomes.sums, unit=release.policy.unit)
+    labels, sums, told_by = outcomes.labels, outcomes.sums, outcomes.told_by
+    block = Block(revision, step, labels=labels, sums=sums, told_by=told_by, unit=release.policy.unit)
     counted = promoted and bool(outcomes.labels or outcomes.sums)
     judge = judging.update(judge, block) if counted else judge
     body = {"block": block_plain(block) if counted else None, "cursor": outcomes.cursor, **told}

@@ -167,6 +167,7 @@ def _block(
         challenger=counted[release.version],
         labels=outcomes.labels,
         sums=outcomes.sums,
+        told_by=outcomes.told_by,
         at=round(awake, 3),
         unit=endpoint.wanted.unit,
     )

@@ -6,7 +6,7 @@ adds is told beside the block that counted it, and blocks stay as they were seen
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,10 @@ from modelcd.ports import Labelled, Unjudged
 from modelcd.steps.watch import Watch
 
 MOST_NAMED = 20
-"""How many pairs of who changed labels and why one record keeps."""
+"""How many of those who told labels, and of pairs of who changed some and why, one record names."""
+
+OTHERS = "others"
+"""Whom labels come from beyond those that a record names."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Labels that came, judged: `labels` and `sums` as a `Block` has them, of `strangers` how many; the new cursor.
+    """Labels that came, judged: `labels`, `sums`, `told_by` as a `Block` has them, `strangers`' count; the new cursor.
 
     `changed` are those that an earlier look had counted otherwise; `unjudged` is how many more there are now that no
     guard's function could judge, and why, of the first.
@@ -50,6 +53,7 @@ class Outcomes:
     cursor: int
     labels: Mapping[str, Mapping[str, tuple[Labels, Labels]]] = field(default_factory=dict)
     sums: Mapping[str, Mapping[str, tuple[Sums, Sums]]] = field(default_factory=dict)
+    told_by: Mapping[str, int] = field(default_factory=dict)
     strangers: Mapping[int, int] = field(default_factory=dict)
     changed: tuple[Changed, ...] = ()
     unjudged: tuple[int, str] = (0, "")
@@ -90,7 +94,16 @@ def outcomes_since(env: Environment, watch: Watch, release: Release) -> Outcomes
         unjudged += (entry.value is not None and after is None) - (earlier is not None and before is None)
         found.append(Changed(entry, entry.version == release.version, before, after))
     labels, sums = _counts(guards, new, said, release.version)
-    return Outcomes(cursor, labels, sums, strangers, tuple(found), (unjudged, trouble if unjudged > 0 else ""))
+    whose = _told_by(entry for entry, outcome in zip(new, said, strict=True) if outcome is not None)
+    return Outcomes(cursor, labels, sums, whose, strangers, tuple(found), (unjudged, trouble if unjudged > 0 else ""))
+
+
+def _told_by(entries: Iterable[Labelled]) -> dict[str, int]:
+    """Return how many of *entries* came from whom, those with the most first."""
+    counts = Counter(entry.by for entry in entries if entry.by)
+    named = dict(counts.most_common(MOST_NAMED))
+    rest = counts.total() - sum(named.values())
+    return named | ({OTHERS: named.get(OTHERS, 0) + rest} if rest else {})
 
 
 def _sorted(entries: Iterable[Labelled]) -> tuple[list[Labelled], list[tuple[Labelled, Any]]]:

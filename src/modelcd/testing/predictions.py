@@ -181,18 +181,30 @@ class PredictionsContract:
         ]
         assert receipt.waiting == 1
 
+    def test_a_pair_says_who_told_its_truth_however_long_that_waited(
+        self, predictions: Predictions, served: Served
+    ) -> None:
+        served(ENDPOINT, [prediction("a")])
+        predictions.label(ENDPOINT, [Label("a", 1), Label("b", 1), Label("c", 1)], by="tom")
+        predictions.label(ENDPOINT, [Label("a", 1)], by="eve")
+        predictions.label(ENDPOINT, [Label("c", 0)], BY)
+        served(ENDPOINT, [prediction("b"), prediction("c")])
+
+        told = [(pair.prediction, pair.by) for pair in predictions.labelled(ENDPOINT)]
+        assert told == [("a", "tom"), ("b", "tom"), ("c", "anna")]
+
     # -- changing what was told ----------------------------------------------------------------------------------------
 
     def test_a_correction_is_an_entry_behind_the_old_one_which_stays(
         self, predictions: Predictions, served: Served
     ) -> None:
         served(ENDPOINT, [prediction("a")])
-        predictions.label(ENDPOINT, [Label("a", 1)])
+        predictions.label(ENDPOINT, [Label("a", 1)], by="tom")
 
         assert predictions.label(ENDPOINT, [Label("a", 0)], BY) == Receipt(corrected=1)
 
         told, corrected = predictions.labelled(ENDPOINT)
-        assert (told.value, told.first, told.by) == (1, 0, "")
+        assert (told.value, told.first, told.by) == (1, 0, "tom")
         assert (corrected.value, corrected.before, corrected.first) == (0, 1, told.cursor)
         assert (corrected.by, corrected.why, corrected.score) == ("anna", "the sensor was broken", told.score)
 
