@@ -294,14 +294,15 @@ class Control:
 
     def _flow(self, name: str, known: Known | None = None, *, visibly: bool = True, **parameters: Any) -> Plain:
         from modelcd.flows.run import run_flow
-        from modelcd.platform.services import FOR_FLOWS, Services
+        from modelcd.platform.services import FOR_FLOWS, Services, prefect_settings
 
         with private():
             Services(self.workspace).up(FOR_FLOWS, tell=self.starting)
             if visibly:
                 self._prefect()
-            place = str(self.workspace.path)
-            return run_flow(name, self.tell, known, visibly=visibly, workspace=place, by=actor(), **parameters)
+            place, server = str(self.workspace.path), prefect_settings(self.workspace)
+            asked = {"workspace": place, "by": actor(), **parameters}
+            return run_flow(name, self.tell, known, visibly=visibly, server=server, **asked)
 
     # -- serving -------------------------------------------------------------------------------------------------------
 

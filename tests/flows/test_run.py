@@ -68,6 +68,29 @@ print(json.dumps({"came": came, "heard": heard}))
 exit_after(5.0, 0)
 """
 
+TWO = """
+import sys
+from pathlib import Path
+from prefect import flow
+from modelcd.control import connect
+from modelcd.flows import run, visible
+from modelcd.flows._effects import outcome, step
+from modelcd.platform.services import Services
+
+def story(workspace, by):
+    step("work", lambda: None)
+    return {"ending": "promoted"}
+
+def shown(workspace, by):
+    return outcome.get().of(lambda: story(workspace, by))
+
+run.STORIES["story"] = story
+visible.FLOWS["story"] = flow(name="story", flow_run_name="in {workspace}")(shown)
+Services.up = lambda *_, **__: None
+for place in sys.argv[1:]:
+    connect(place)._flow("story")
+"""
+
 STEPS = ["first", "second", "third"]
 HEARD = [[step, state] for step in STEPS for state in ("begin", "end")]
 
@@ -141,10 +164,8 @@ def test_a_story_that_is_not_to_be_seen_asks_no_server(place: Workspace, tmp_pat
 def test_each_step_is_a_task_on_the_pages_of_the_server(server: Services, tmp_path: Path) -> None:
     told = live(server.workspace, tmp_path)
 
-    headers = credential(server.workspace.token)
-    answer = httpx.post(f"{server.url('prefect')}/api/task_runs/filter", json={}, headers=headers, timeout=20)
     assert (told.came, told.did) == ({"ending": "promoted"}, STEPS)
-    assert {run["name"] for run in answer.json()} >= set(STEPS)
+    assert {*names_of(server, "task_runs")} >= set(STEPS)
 
 
 def test_a_refusal_of_the_story_is_raised_as_it_is_and_nothing_is_done_again(server: Services, tmp_path: Path) -> None:
@@ -166,3 +187,31 @@ def test_a_refusal_counts_also_when_the_server_has_died(server: Services, tmp_pa
 
     assert (told.came, told.did) == ({"error": "it is no good"}, STEPS)
     assert "Traceback" not in told.said
+
+
+def test_two_workspaces_in_one_process_tell_each_its_own_server(server: Services, tmp_path: Path) -> None:
+    other = open_workspace(tmp_path / "other")
+    both = [server, Services(other.with_ports({name: free_port() for name in other.ports}))]
+    known = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    try:
+        both[1].up(["prefect"])
+        before = {one: len(names_of(one, "task_runs")) for one in both}
+        places = [str(one.workspace.path) for one in both]
+        env = {**known, **prefect_settings(server.workspace)}  # as it is where the first one's settings were read
+        subprocess.run([sys.executable, "-c", TWO, *places], env=env, check=True, timeout=120)
+
+        for one, place in zip(both, places, strict=True):
+            assert [name for name in names_of(one, "flow_runs") if name.startswith("in ")] == [f"in {place}"]
+            deadline = time.monotonic() + 20
+            while len(names_of(one, "task_runs")) <= before[one]:
+                assert time.monotonic() < deadline, f"nobody told {place} of the task"
+                time.sleep(0.1)
+    finally:
+        both[1].down()
+
+
+def names_of(services: Services, what: str) -> list[str]:
+    """Return the names of what stands on the pages of Prefect's server."""
+    headers = credential(services.workspace.token)
+    answer = httpx.post(f"{services.url('prefect')}/api/{what}/filter", json={}, headers=headers, timeout=20)
+    return [str(run["name"]) for run in answer.raise_for_status().json()]
