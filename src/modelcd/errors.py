@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ModelcdError(Exception):
@@ -151,3 +152,9 @@ class PredictionsError(CannotTell):
 
 class ChildError(CannotTell):
     """User code raised, ended or overran its budget in its child process."""
+
+
+def failure(error: ModelcdError) -> dict[str, Any]:
+    """Return *error* as JSON values of which a child's parent makes an error again."""
+    notes = list(getattr(error, "__notes__", []))
+    return {"error": {"kind": type(error).__name__, "message": error.message, "help": error.help, "notes": notes}}

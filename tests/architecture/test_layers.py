@@ -16,6 +16,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 
 PLANTED = {
     "a lower layer never imports a higher one": ("domain/verdict.py", "import modelcd.ports"),
+    "no modules import each other in a circle": ("project/judging.py", "import modelcd.project.child"),
     "steps and adapters do not know each other": ("steps/tick.py", "import modelcd.adapters.system"),
     "the domain is pure": ("domain/judge.py", "import time"),
     "Prefect is imported in flows only": ("control.py", "import prefect"),

@@ -21,7 +21,7 @@ from types import ModuleType
 import click
 
 from modelcd.cli.app import Taught
-from modelcd.cli.project import copy_project, remember
+from modelcd.cli.folders import copy_project, remember
 from modelcd.cli.tables import table
 from modelcd.cli.traffic import Traffic
 from modelcd.errors import ModelcdError, UsageError

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from modelcd.cli.folders import copy_project
 from modelcd.cli.inference import Kind, Task, quoted, task_of
-from modelcd.cli.project import copy_project
 from modelcd.domain.gates import Holdout, check
 from modelcd.domain.metrics import METRICS
 from modelcd.domain.policy import Gate

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from modelcd.errors import ChildError, ModelcdError
+from modelcd.errors import ChildError, ModelcdError, failure
 
 
 def main(argv: list[str]) -> None:
@@ -64,12 +64,6 @@ def _answer(command: str, arguments: Mapping[str, Any], memory: int) -> dict[str
             return failure(translated)
         except BaseException:
             return failure(ChildError(f"{command} raised {type(error).__name__}"))
-
-
-def failure(error: ModelcdError) -> dict[str, Any]:
-    """Return *error* as JSON values that the parent makes an error of again."""
-    notes = list(getattr(error, "__notes__", []))
-    return {"error": {"kind": type(error).__name__, "message": error.message, "help": error.help, "notes": notes}}
 
 
 def _jsonable(value: Any) -> Any:

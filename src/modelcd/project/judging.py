@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modelcd.domain.policy import FROM_LABELS, Guard, GuardKind
-from modelcd.errors import ChildError, ModelcdError
-from modelcd.project.child import failure
+from modelcd.errors import ChildError, ModelcdError, failure
 from modelcd.project.loading import calling, load
 
 
