@@ -397,6 +397,15 @@ def test_a_locked_registry_keeps_no_release_from_ending_and_its_alias_follows(da
     eventually(lambda: day.alias() == 3 - champion, "the alias of the new champion")
 
 
+def test_users_are_answered_again_when_the_control_process_and_the_gateway_died_together(day: Day) -> None:
+    before = {name: day.service(name) for name in ("control", "gateway")}
+    for process in before.values():
+        os.kill(process, signal.SIGKILL)
+
+    eventually(lambda: all(day.service(name) != process for name, process in before.items()), "both are there again")
+    day.served()
+
+
 def test_an_alias_moved_by_hand_is_put_back(day: Day) -> None:
     champion = day.champion()
     registry = Platform(Workspace(day.modelcd.workspace)).environment("production").registry

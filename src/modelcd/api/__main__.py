@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import httpx
@@ -19,10 +18,11 @@ from modelcd.api.app import application
 from modelcd.control import Control
 from modelcd.domain.delivery import SCHEDULES
 from modelcd.environments.kind import Kind
-from modelcd.errors import CannotTell, ModelcdError
+from modelcd.errors import CannotTell
 from modelcd.platform.abandoned import close_abandoned
 from modelcd.platform.environments import Platform
 from modelcd.platform.journal import journal_of
+from modelcd.platform.reviving import LONGEST_PAUSE, revive, say, told_of
 from modelcd.platform.services import Services
 from modelcd.ports import Journal
 from modelcd.steps.announce import Announcer
@@ -36,18 +36,10 @@ ROUND_EVERY = 1.0
 TIDY_EVERY = 5.0
 """Seconds between two looks for runs on Prefect's pages that nobody drives any more."""
 
-LONGEST_PAUSE = 60.0
-"""Seconds between two tries of what keeps failing."""
-
 GRACE = 5.0
 """Seconds that a process of a removed workspace has to end by itself."""
 
 KEPT_ALIVE = ("gateway", "prefect")
-
-
-def say(text: str) -> None:
-    """Write a line into this service's log."""
-    print(datetime.now(UTC).isoformat(timespec="seconds"), text, flush=True)
 
 
 @dataclass
@@ -67,7 +59,7 @@ class Followed:
                 self.platform.all()
                 self.kinds = now
         except Exception as error:  # the file is its owner's code, and so may be a kind
-            told = _told(error)
+            told = told_of(error)
             if told != self.told:
                 self.tell(f"the environments stay as they were: {told}")
         self.told = told
@@ -91,7 +83,7 @@ def reconcile(workspace: Workspace, stop: threading.Event) -> None:
             try:
                 work()
             except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
-                say(_told(error))
+                say(told_of(error))
 
 
 def publish(workspace: Workspace, stop: threading.Event) -> None:
@@ -108,7 +100,7 @@ def publish(workspace: Workspace, stop: threading.Event) -> None:
             publisher.round()
             pause, said = ROUND_EVERY, ""
         except Exception as error:  # as above
-            pause, told = min(2 * pause, LONGEST_PAUSE), _told(error)
+            pause, told = min(2 * pause, LONGEST_PAUSE), told_of(error)
             if told != said:
                 say(f"MLflow's pages are behind: {told}")
             said = told
@@ -122,20 +114,12 @@ def kept_alive(journal: Journal) -> tuple[str, ...]:
         return KEPT_ALIVE
 
 
-def revive(workspace: Workspace, stop: threading.Event) -> None:
-    """Start services that died until *stop* is set, after longer and longer pauses while they keep dying."""
-    services, journal, pause = Services(workspace), journal_of(workspace), 0.5
-    while not stop.wait(pause):
-        dead = [name for name in kept_alive(journal) if not services.alive(name)]
-        if "deployments" in dead and ("prefect" in dead or not services.answers("prefect")):
-            dead.remove("deployments")  # they only wait for Prefect, and busily
-        pause = min(pause * 2, LONGEST_PAUSE) if dead else 0.5
-        if dead:
-            say(f"starting again: {', '.join(dead)}")
-            try:
-                services.again(dead)
-            except Exception as error:  # as above
-                say(_told(error))
+def dead(services: Services, journal: Journal) -> list[str]:
+    """Return the services that have to be started again now."""
+    names = [name for name in kept_alive(journal) if not services.alive(name)]
+    if "deployments" in names and ("prefect" in names or not services.answers("prefect")):
+        names.remove("deployments")  # they only wait for Prefect, and busily
+    return names
 
 
 def tidy(workspace: Workspace, stop: threading.Event) -> None:
@@ -168,18 +152,14 @@ def outlive(workspace: Workspace, stop: threading.Event, end: Callable[[], None]
         end()
 
 
-def _told(error: Exception) -> str:
-    return error.message if isinstance(error, ModelcdError) else f"{type(error).__name__}: {error}"
-
-
 def main() -> None:
     """Serve until told to stop."""
     workspace = open_workspace()
-    stop = threading.Event()
+    services, stop = Services(workspace), threading.Event()
     serving = server(application(Control(workspace)), workspace.ports["control"], workspace.token)
     works: list[Callable[[], None]] = [
         partial(reconcile, workspace, stop),
-        partial(revive, workspace, stop),
+        partial(revive, services, partial(dead, services, journal_of(workspace)), stop),
         partial(tidy, workspace, stop),
         partial(publish, workspace, stop),
         partial(outlive, workspace, stop, partial(setattr, serving, "should_exit", True)),

@@ -144,6 +144,10 @@ class Services:
         """Say whether the process of the service *name* lives."""
         return self.gateway.alive() if name == "gateway" else self._detached(name).alive()
 
+    def died(self, name: str) -> bool:
+        """Say whether the service *name* was started, and ended without being told to."""
+        return self._detached(name).record.exists() and not self.alive(name)
+
     def answers(self, name: str) -> bool:
         """Say whether the service *name* answers requests (or lives, if it has no address)."""
         url = self._health(name)
@@ -249,9 +253,10 @@ class Services:
 def inherited(name: str) -> dict[str, str]:
     """Return what the service *name* gets of our environment.
 
-    Those that start the projects' code have all of it, to pass on what a project names; the others what programs need.
+    Those that start the projects' code, or one of these again, have all of it, to pass on what a project names; the
+    others what programs need.
     """
-    if name not in ("control", "deployments"):
+    if name not in ("control", "deployments", "prefect"):
         return passed(os.environ)
     return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
