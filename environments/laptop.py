@@ -35,11 +35,12 @@ class Laptop:
         from modelcd.environment import Environment
 
         predictions = SpoolPredictions(site.folder / "predictions")
+        secret = site.gateway.doors.secret
         return Environment(
             name=self.name,
             journal=site.journal,
             registry=site.registry,
-            runtime=ProcessRuntime(site.folder / "places", predictions=predictions.spool),
+            runtime=ProcessRuntime(site.folder / "places", predictions=predictions.spool, gateway=secret),
             scoring=HttpScoring(),
             router=TraefikRouter(site.gateway),
             metrics=TraefikMetrics(site.gateway),

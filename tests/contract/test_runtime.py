@@ -174,11 +174,15 @@ def test_a_secret_of_whoever_starts_a_server_does_not_reach_it(make: Make, monke
     assert "HOST" not in said
 
 
-def test_a_server_is_told_where_to_log_its_predictions(tmp_path: Path) -> None:
-    runtime = ProcessRuntime(tmp_path / "places", run(SERVER), predictions=lambda place: tmp_path / "spool" / place)
+def test_a_server_is_told_where_to_log_its_predictions_and_of_whom(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    runtime = ProcessRuntime(tmp_path / "places", run(SERVER), predictions=spool.joinpath, gateway="a secret")
     try:
-        said = ask(runtime.start(UNIT))["environment"]
-        assert said["MODELCD_PREDICTIONS"] == str(tmp_path / "spool" / PLACE / "1.jsonl")
+        said = ask(instance := runtime.start(UNIT))["environment"]
+        assert said["MODELCD_PREDICTIONS"] == str(spool / PLACE / "1.jsonl")
+        assert said["MODELCD_GATEWAY"] == "a secret"
+        assert "a secret" not in " ".join(psutil.Process(pid_of(instance)).cmdline())
+        assert not any("a secret" in file.read_text() for file in (tmp_path / "places").iterdir())
     finally:
         runtime.stop(UNIT.id)
 

@@ -135,6 +135,12 @@ def test_a_prediction_is_made_and_its_truth_is_kept(delivered: Delivered, second
     assert answer["version"] == str(second["version"])
     assert 0 <= answer["scores"][0] <= 1
     assert receipt["joined"] + receipt["waiting"] == 1
+    log = delivered.modelcd.control._platform.environment("production").predictions
+
+    def met() -> bool:
+        return answer["prediction"] in {pair.prediction for pair in log.labelled(f"production/{MODEL}")}
+
+    assert eventually(met, True), "the server did not know the gateway that sent the request"
 
 
 def test_a_truth_is_changed_by_who_says_so_and_why(delivered: Delivered, second: dict[str, Any]) -> None:

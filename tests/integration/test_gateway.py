@@ -19,7 +19,7 @@ from modelcd.domain.routing import Arm, Routing
 from modelcd.domain.samples import Counters
 from modelcd.errors import ConfigurationError, MetricsError, RouterError
 from modelcd.testing.router import Place, split
-from modelcd.testing.traffic import CUTTING, DOORS, OK, HttpBackends, eventually, free_port, http_send
+from modelcd.testing.traffic import CUTTING, DOORS, FAILING, OK, HttpBackends, eventually, free_port, http_send
 
 
 @pytest.fixture
@@ -231,15 +231,40 @@ class TestRouting:
         place.write(split(0.0))
         connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
         forged = {"X-Modelcd-Leg": "shadow", "X-Modelcd-Routing": "forged", "X_Modelcd_Leg": "shadow"}
+        forged |= {"X-Modelcd-Gateway": "forged", "X_Modelcd_Gateway": "forged"}
         connection.request("POST", f"/{place.endpoint}/predict", b"{}", forged)
         response = connection.getresponse()
         response.read()
         connection.close()
         (request,) = place.models[1].requests
 
-        assert (request.leg, request.routing) == ("main", split(0.0).revision)
+        assert (request.leg, request.routing, request.gateway) == ("main", split(0.0).revision, DOORS.secret)
         assert response.headers.get_all("X-Modelcd-Routing") == [split(0.0).revision]
         assert response.headers.get_all("X-Version") == ["1"]
+
+    def test_a_model_knows_the_gateway_on_every_leg_by_what_nobody_else_can_read(
+        self, gateway: Gateway, place: Place
+    ) -> None:
+        place.models[2].reply = FAILING
+        place.write(split(50.0, fallback=True, shadow=100.0))
+        said = ""
+        for _ in range(4):
+            connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+            connection.request("POST", f"/{place.endpoint}/predict", b"{}")
+            response = connection.getresponse()
+            said += f"{response.read()!r}{response.getheaders()}"
+            connection.close()
+            assert response.status == 200
+
+        def known() -> dict[str, str]:
+            return {one.leg: one.gateway for model in place.models.values() for one in model.requests}
+
+        wanted = dict.fromkeys(("main", "fallback", "shadow"), DOORS.secret)
+        assert eventually(known, wanted) == wanted
+        gateway.stop()
+        logs = gateway.access_log.read_text() + gateway.log.read_text()
+        assert not [text for text in (said, logs) if DOORS.secret in text or DOORS.token in text]
+        assert not [file for file in gateway.watched.iterdir() if file.stat().st_mode & 0o077]
 
 
 class TestCounts:

@@ -100,7 +100,8 @@ class Broken(Echo):
 def fail():
     raise RuntimeError("the weights are gone")
 '''
-ROUTED = {"x-modelcd-routing": "r1"}
+SECRET = "what only the gateway knows"
+ROUTED = {"x-modelcd-routing": "r1", "x-modelcd-gateway": SECRET}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def server(models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iter
     scratch = tmp_path_factory.mktemp("echo")
     log = str(scratch / "predictions.jsonl")
     folder = echo_folder(scratch / "model", models.Echo())
-    started = start(folder, scratch, MODELCD_PREDICTIONS=log, MODELCD_BODY_LIMIT="100000")
+    started = start(folder, scratch, MODELCD_PREDICTIONS=log, MODELCD_GATEWAY=SECRET, MODELCD_BODY_LIMIT="100000")
     yield started.ready()
     assert started.end() == 0
 
@@ -551,9 +552,29 @@ def test_direct_and_failed_requests_are_not_in_the_prediction_log(server: Server
     assert all(line["score"] != -5.0 for line in logged(server, ""))
 
 
+@pytest.mark.parametrize("secret", [{}, {"x-modelcd-gateway": "guessed"}, {"x-modelcd-gateway": f"{SECRET}é"}])
+def test_a_request_that_only_says_it_was_routed_is_answered_and_not_logged(
+    server: Server, secret: dict[str, str]
+) -> None:
+    forged = {"x-modelcd-routing": "r1", "x-modelcd-leg": "main", **{k: v.encode() for k, v in secret.items()}}
+    answer = httpx.post(server.address + "/predict", json={"rows": [{"x": 1.0}]}, headers=forged)
+    marker = server.post("/predict", {"rows": [{"x": 1.0}]}, ROUTED).headers["x-prediction-id"]
+    eventually(lambda: len(logged(server, marker)), 1)
+
+    assert answer.json()["scores"] == [1.0]
+    assert logged(server, answer.headers["x-prediction-id"]) == []
+
+
+def test_a_page_that_only_says_it_was_routed_is_refused(server: Server) -> None:
+    forged = {"origin": "http://evil.example", "x-modelcd-routing": "r1"}
+
+    assert server.post("/predict", {"rows": [{"x": 1.0}]}, forged).status_code == 403
+
+
 def test_the_prediction_log_is_whole_after_sigterm(models: ModuleType, tmp_path: Path, begin: Any) -> None:
     log = tmp_path / "predictions.jsonl"
-    started = begin(echo_folder(tmp_path / "model", models.Echo()), MODELCD_PREDICTIONS=str(log)).ready()
+    told = {"MODELCD_PREDICTIONS": str(log), "MODELCD_GATEWAY": SECRET}
+    started = begin(echo_folder(tmp_path / "model", models.Echo()), **told).ready()
     ids = set()
     with httpx.Client(base_url=started.address) as client:
         for _ in range(200):

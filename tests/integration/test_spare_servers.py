@@ -42,7 +42,7 @@ def unit(tmp_path: Path) -> Unit:
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[ProcessRuntime]:
     """A runtime whose servers log what they are asked; whatever runs at the end is stopped."""
-    made = ProcessRuntime(tmp_path / "places", predictions=lambda _: tmp_path / "spool")
+    made = ProcessRuntime(tmp_path / "places", predictions=lambda _: tmp_path / "spool", gateway="a secret")
     yield made
     for instance in made.instances():
         made.stop(instance.id)

@@ -853,6 +853,16 @@ def test_a_setting_that_cannot_be_meant_is_refused(name: str, value: str) -> Non
         read_settings(["folder"], ENVIRONMENT | {name: value})
 
 
+def test_a_prediction_log_needs_the_secret_by_which_traffic_is_known_and_no_message_shows_it() -> None:
+    logging = ENVIRONMENT | {"MODELCD_PREDICTIONS": "log.jsonl"}
+    with pytest.raises(ConfigurationError, match="MODELCD_GATEWAY is not"):
+        read_settings(["folder"], logging)
+
+    settings = read_settings(["folder"], logging | {"MODELCD_GATEWAY": "hidden"})
+    assert settings.gateway == "hidden"
+    assert "hidden" not in repr(settings)
+
+
 def test_rows_of_a_frame_can_be_sent() -> None:
     frame = pd.DataFrame({"a": [1.5, None], "t": [pd.Timestamp("2024-05-06"), pd.NaT], "n": np.array([1, 2])})
 

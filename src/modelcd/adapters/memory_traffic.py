@@ -23,11 +23,15 @@ from modelcd.ports import Still, always
 
 @dataclass(frozen=True)
 class Request:
-    """What a model gets: `leg` is how it got here (`main`, `fallback`, `shadow`), `routing` the revision in force."""
+    """What a model gets: `leg` is how it got here (`main`, `fallback`, `shadow`), `routing` the revision in force.
+
+    `gateway` is what a gateway shows that it was it; one in this process needs nothing.
+    """
 
     body: Any = None
     leg: str = "main"
     routing: str = ""
+    gateway: str = ""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ class ProcessRuntime:
     """A `Runtime` of processes whose records and logs are in *folder*.
 
     *command* says what to run for a unit.  *predictions* gives the folder in which the servers of a place log what
-    they answered (see `SpoolPredictions.spool`); without it they are not told to.
+    they answered (see `SpoolPredictions.spool`), *gateway* the secret by which they know what came through the gateway;
+    without them they are not told to log.
     """
 
     def __init__(
@@ -88,10 +89,12 @@ class ProcessRuntime:
         command: Callable[[Unit], list[str]] = serving_command,
         *,
         predictions: Callable[[str], Path] | None = None,
+        gateway: str = "",
     ) -> None:
         self._folder = folder
         self._command = command
         self._predictions = predictions
+        self._gateway = gateway
 
     def start(self, unit: Unit, still: Still = always) -> Instance:
         """Start *unit* unless it lives already; returns before it is ready.  Raises `RuntimeFailure`."""
@@ -158,7 +161,7 @@ class ProcessRuntime:
         environment = _inherited()
         if self._predictions is not None:
             spool = self._predictions(unit.place).absolute() / f"{unit.version}.jsonl"
-            environment["MODELCD_PREDICTIONS"] = str(spool)
+            environment |= {"MODELCD_PREDICTIONS": str(spool), "MODELCD_GATEWAY": self._gateway}
         return {
             **environment,
             **unit.environment,

@@ -6,6 +6,7 @@ Routing is one look-up in a dictionary of whole paths, made once for the model's
 from __future__ import annotations
 
 import asyncio
+import hmac
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ class Service:
     def __init__(self, settings: Settings, predictions: PredictionLog | None, predicting: ThreadPoolExecutor) -> None:
         self.settings = settings
         self._local = settings.host in LOOPBACK
+        self._gateway = settings.gateway.encode()
         self.engine: Engine | None = None
         self.draining = False
         self.in_flight = 0
@@ -66,7 +68,7 @@ class Service:
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         """Answer one request."""
         path, method = scope.path, scope.method
-        if self._local and (why := _foreign(scope.headers)):
+        if self._local and (why := self._foreign(scope.headers)):
             proto.response_bytes(403, self._headers((JSON,)), _plain({"error": why}).body)
         elif method == "POST" and (dialect := self._posts.get(path)) is not None:
             self.in_flight += 1
@@ -203,20 +205,25 @@ class Service:
         proto.response_bytes(status, self._headers((JSON,)), orjson.dumps({"error": error}))
 
     def _log_prediction(self, headers: Any, answer: Answer) -> None:
-        """Remember *answer* when a gateway routed the request; a direct call is nobody's production traffic."""
-        if self._predictions is not None and (revision := headers.get("x-modelcd-routing")):
+        """Remember *answer* when the gateway routed the request; a direct call is nobody's production traffic."""
+        if self._predictions is not None and self._by_gateway(headers):
+            revision = headers.get("x-modelcd-routing") or ""
             leg = headers.get("x-modelcd-leg") or "main"
             self._predictions.add((answer.prediction, time(), revision, leg, answer.scores))
 
+    def _by_gateway(self, headers: Any) -> bool:
+        """Say whether the gateway sent *headers*: whoever reaches this port can say the rest of what it says."""
+        secret = (headers.get("x-modelcd-gateway") or "").encode()
+        return bool(self._gateway) and hmac.compare_digest(secret, self._gateway)
 
-def _foreign(headers: Any) -> str:
-    """Say why *headers* are refused, empty when they are not; what the gateway marked, it has let in."""
-    if not is_local(headers.get("host") or ""):
-        return "this server answers only to the names of this machine: 127.0.0.1, localhost"
-    by_page = headers.get("origin") is not None or headers.get("sec-fetch-site") in ("cross-site", "same-site")
-    if by_page and headers.get("x-modelcd-routing") is None:
-        return "this server answers no page of a browser; pages ask the gateway"
-    return ""
+    def _foreign(self, headers: Any) -> str:
+        """Say why *headers* are refused, empty when they are not; what came through the gateway, it has let in."""
+        if not is_local(headers.get("host") or ""):
+            return "this server answers only to the names of this machine: 127.0.0.1, localhost"
+        by_page = headers.get("origin") is not None or headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if by_page and not self._by_gateway(headers):
+            return "this server answers no page of a browser; pages ask the gateway"
+        return ""
 
 
 def _trace(error: BaseException | None) -> str:

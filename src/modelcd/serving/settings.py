@@ -6,7 +6,7 @@ Identity (model, version) and port have no defaults: a server that guesses who i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ Number = TypeVar("Number", int, float)
 class Settings:
     """How to serve one folder.
 
+    `gateway` is the secret by which requests are known that came through the gateway; no others are logged.
     `body_limit` is in bytes; `drain` is how long, in seconds, requests are still taken after SIGTERM while
     `/readyz` already answers 503, so that a gateway can look away before the port closes.
     """
@@ -31,6 +32,7 @@ class Settings:
     version: str
     host: str = "127.0.0.1"
     predictions: Path | None = None
+    gateway: str = field(default="", repr=False)
     log_all: bool = False
     body_limit: int = 16 * MEGABYTE
     drain: float = 0.5
@@ -49,7 +51,12 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     log = environment.get("MODELCD_LOG", "")
     if log not in ("", "all"):
         raise ConfigurationError(f"MODELCD_LOG is {log!r}", help="MODELCD_LOG=all logs every request; or leave it out")
-    predictions = environment.get("MODELCD_PREDICTIONS", "")
+    predictions, gateway = environment.get("MODELCD_PREDICTIONS", ""), environment.get("MODELCD_GATEWAY", "")
+    if predictions and not gateway:
+        raise ConfigurationError(
+            "MODELCD_PREDICTIONS is set and MODELCD_GATEWAY is not: nothing shows which requests the gateway routed",
+            help="give the secret that the gateway sends as X-Modelcd-Gateway, or leave MODELCD_PREDICTIONS out",
+        )
     return Settings(
         folder=Path(arguments[0]).absolute(),
         port=_number(environment, "PORT", 0, (1, 65535)),
@@ -57,6 +64,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         version=environment["MODELCD_VERSION"],
         host=environment.get("HOST") or "127.0.0.1",
         predictions=Path(predictions) if predictions else None,
+        gateway=gateway,
         log_all=log == "all",
         body_limit=_number(environment, "MODELCD_BODY_LIMIT", 16 * MEGABYTE, (1, 1 << 40)),
         drain=_number(environment, "MODELCD_DRAIN", 0.5, (0.0, 5.0)),

@@ -206,7 +206,7 @@ async def _reply(model: Backend, head: str, reader: asyncio.StreamReader, writer
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     reply = Reply(body={})
     if lines[0].startswith("POST "):
-        reply = model(Request(body, headers.get("x-modelcd-leg", ""), headers.get("x-modelcd-routing", "")))
+        reply = model(Request(body, *(headers.get(f"x-modelcd-{of}", "") for of in ("leg", "routing", "gateway"))))
         await asyncio.sleep(reply.seconds)
     text = json.dumps(reply.body).encode()
     length = len(text) + 100 if reply.cut else len(text)

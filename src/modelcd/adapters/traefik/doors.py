@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Iterable
@@ -30,6 +31,9 @@ DOCUMENT = "doors.yml"
 VISITORS = "visitors"
 """The middleware that every request to an endpoint passes first."""
 
+GATEWAY_HEADER = "X-Modelcd-Gateway"
+"""The header that shows a model server that a request came through the gateway; no answer has it."""
+
 PLUGINS = {"localPlugins": {"answer": {"moduleName": "modelcd.local/answer"}}, "abortOnPluginFailure": True}
 """Our plugin, for Traefik's own settings; without it Traefik does not start, and nothing is open by mistake."""
 
@@ -44,6 +48,11 @@ class Doors:
     token: str
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+
+    @property
+    def secret(self) -> str:
+        """What model servers know the gateway by.  It is made from the credential, which cannot be had from it."""
+        return hmac.new(self.token.encode(), b"gateway", hashlib.sha256).hexdigest()
 
 
 def document(doors: Doors, port: int) -> dict[str, Any]:
@@ -66,7 +75,8 @@ def document(doors: Doors, port: int) -> dict[str, Any]:
 def _middlewares(doors: Doors) -> dict[str, Any]:
     # SHA-1 will do for a random word of 256 bits; bcrypt would cost each look at the gateway a tenth of a second.
     known = base64.b64encode(hashlib.sha1(doors.token.encode()).digest()).decode()
-    visitors: dict[str, Any] = {"customRequestHeaders": {"X-Modelcd-Leg": "", "X-Version": ""}}
+    asked_with = {"X-Modelcd-Leg": "", "X-Version": "", GATEWAY_HEADER: doors.secret}
+    visitors: dict[str, Any] = {"customRequestHeaders": asked_with}
     if doors.origins:
         visitors |= {
             "accessControlAllowOriginList": list(doors.origins),
