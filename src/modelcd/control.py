@@ -32,7 +32,7 @@ from modelcd.domain.versions import marked
 from modelcd.environment import Environment
 from modelcd.errors import CannotTell, JournalError, ModelcdError, RowsRefused, UnknownName, UsageError
 from modelcd.explaining import explained, next_steps, verified
-from modelcd.history import History, delivery_plain, release_plain, serving_plain
+from modelcd.history import History, delivery_plain, downtime_plain, release_plain, serving_plain
 from modelcd.rows import rows_of
 from modelcd.workspace import LOCAL, Workspace, actor, open_workspace, private
 
@@ -415,21 +415,34 @@ class Control:
             raise UnknownName("version", str(version), [str(number) for number in known])
         return env.runtime.log(f"{env.stream(model)}@{version}", lines)
 
-    def down(self) -> list[str]:
+    def down(self, *, reason: str = "") -> list[str]:
         """End every service and every model of the workspace; nothing is lost, and `modelcd up` starts them again.
+
+        Args:
+            reason: Why; it stands in the history, with who did it and when.
 
         Returns:
             The names of what ran.
+
+        Raises:
+            JournalError: All was ended, and it could not be recorded who did it.
 
         Examples:
             >>> connect("workspace-of-its-own").down()
             []
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         from modelcd.platform.services import Services
 
-        ended = Services(self.workspace).down()
+        try:
+            ended = Services(self.workspace).down(reason)
+        except JournalError:
+            self._end_models()
+            raise
+        return ended + self._end_models()
+
+    def _end_models(self) -> list[str]:
+        from concurrent.futures import ThreadPoolExecutor
+
         runtimes = [env.runtime for env in self._platform.all().values()]
         running = {instance.place for runtime in runtimes for instance in runtime.instances()}
         places = running | {endpoint.stream for endpoint in self._history.standing()}
@@ -443,7 +456,7 @@ class Control:
                 return list(dict.fromkeys(instance.id for _, instance in there if instance.alive))
 
         with ThreadPoolExecutor(8) as pool:
-            return ended + [name for names in pool.map(end, sorted(places)) for name in names]
+            return [name for names in pool.map(end, sorted(places)) for name in names]
 
     def url(self, model: str, environment: str = "") -> str:
         """Return the stable address of a model, whichever version answers there.
@@ -468,8 +481,9 @@ class Control:
 
         Returns:
             A line per model and environment: `model`, `environment`, `version`, `since`, `release`, `url`, `routing`
-            (what is wanted), `held_by`, `held_since`, `trouble`, `under_way`, the release or None, and `retrain`, as
-            `scheduled` gives it, or None.
+            (what is wanted), `held_by`, `held_since`, `trouble`, `under_way`, the release or None, `retrain`, as
+            `scheduled` gives it, or None, and `down`: `since` when the workspace is down, `by` whom and for what
+            `reason`, or None.
 
         Raises:
             UnknownName: There is no such model.
@@ -481,8 +495,10 @@ class Control:
         endpoints = self._history.standing(model)
         if model and not endpoints:
             self._known(model, "")
-        scheduled = self.scheduled(model)
-        return [{**self._status(endpoint), "retrain": scheduled.get(endpoint.model)} for endpoint in endpoints]
+        scheduled, down = self.scheduled(model), self._down() if endpoints else None
+        return [
+            {**self._status(endpoint), "retrain": scheduled.get(endpoint.model), "down": down} for endpoint in endpoints
+        ]
 
     def scheduled(self, model: str = "") -> dict[str, Plain]:
         """Tell which models are retrained by themselves, when next, from which folder, and who delivered that.
@@ -530,23 +546,28 @@ class Control:
             for kind, where in zip(kinds, whence(self.workspace), strict=True)
         ]
 
-    def history(self, model: str, environment: str = "") -> list[Plain]:
-        """Return the releases and deliveries of a model, newest first.
+    def history(self, model: str = "", environment: str = "") -> list[Plain]:
+        """Return the releases and deliveries of a model, newest first; of all models also who took them down.
 
         Args:
-            model: Its name.
+            model: Its name; all, if empty.
             environment: Only the releases into this one.
 
         Returns:
             A line for each, with its `kind`: `release`, `rollback` or `delivery`.  The id is `release` (of a delivery
-            `delivery`); then `version`, `by`, `reason`, `opened`, `ended`, `ending`, `why`, and the evidence.
+            `delivery`); then `model`, `version`, `by`, `reason`, `opened`, `ended`, `ending`, `why`, and the evidence.
+            Of all models also `down` and `up`, when somebody took the `workspace` down (`by`, `reason`, `opened`) or
+            brought it back.
 
         Examples:
             >>> newest = control.history("churn", "production")[0]
             >>> newest["kind"], newest["version"], newest["reason"]
             ('rollback', 1, 'complaints from the call centre')
         """
-        self._known(model, environment, tried=True)
+        if model:
+            self._known(model, environment, tried=True)
+        elif environment and environment not in self._names:
+            raise UnknownName("environment", environment, self._names)
         lines = [
             release_plain(release)
             for endpoint in self._history.endpoints(model)
@@ -554,7 +575,10 @@ class Control:
             for release in endpoint.releases
         ]
         if not environment:
-            lines += [delivery_plain(delivery) for delivery in self._history.builds(model).deliveries]
+            for name in [model] if model else self._history.delivered():
+                lines += [{**delivery_plain(one), "model": name} for one in self._history.builds(name).deliveries]
+        if not (model or environment):
+            lines += [downtime_plain(record) for record in self._history.downtimes()]
         return sorted(lines, key=lambda line: str(line["opened"]), reverse=True)
 
     def serving(self, model: str, at: datetime, environment: str = "") -> list[Plain]:
@@ -567,7 +591,7 @@ class Control:
 
         Returns:
             The lines of `status` as of then; `routing` is what was last seen to be served, `put_there` the release
-            that made its version the champion, `under_way` the one that was open.
+            that made its version the champion, `under_way` the one that was open, `down` who had taken everything down.
 
         Raises:
             UsageError: *at* lies in the future.
@@ -580,8 +604,9 @@ class Control:
         self._known(model, environment)
         if at > datetime.now(UTC):
             raise UsageError(f"{at.isoformat(timespec='seconds')} lies ahead", help="what serves now: modelcd status")
+        down = self._down(at)
         return [
-            serving_plain(endpoint, self._status(endpoint))
+            {**serving_plain(endpoint, self._status(endpoint)), "down": down}
             for endpoint in self._history.endpoints(model, at)
             if environment in ("", endpoint.environment) and endpoint.seq
         ]
@@ -883,6 +908,11 @@ class Control:
     @property
     def _last(self) -> str:
         return self._names[-1]
+
+    def _down(self, at: datetime | None = None) -> dict[str, str] | None:
+        from modelcd.platform.downtime import stream_of
+
+        return self._history.down(stream_of(self.workspace), at)
 
     def _known_in(self, model: str, environment: str) -> Environment:
         """Return the environment that is meant, the last by default; raises `UnknownName` for what is no model."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelcd.domain.delivery import Builds, Delivery, fold_builds, is_endpoint, stream_of
+from modelcd.domain.delivery import WORKSPACES, Builds, Delivery, fold_builds, is_endpoint, stream_of
 from modelcd.domain.recorded import Recorded, recorded
 from modelcd.domain.records import Head, Record, astray, rewritten, until
 from modelcd.domain.release import Endpoint, Release, fold, misremembered, since
@@ -63,6 +63,18 @@ class History:
         """Return the builds of *model*."""
         stream = stream_of(model)
         return fold_builds(Builds(stream), self.journal.read(stream))
+
+    def downtimes(self) -> list[Record]:
+        """Return when workspaces were taken down and brought back."""
+        return [record for stream in self.journal.heads(WORKSPACES) for record in self.journal.read(stream)]
+
+    def down(self, stream: str, at: datetime | None = None) -> dict[str, str] | None:
+        """Return since when the workspace of *stream* is down, or was at the moment *at*, by whom and why; or None."""
+        records = until(self.journal.read(stream), at)
+        if not records or records[-1].entry.kind == "up":
+            return None
+        newest = records[-1].entry
+        return {"since": newest.at, "by": newest.actor, "reason": newest.body["reason"]}
 
     def find(self, prefix: str) -> tuple[Endpoint, Release] | tuple[str, Delivery]:
         """Return the release with its endpoint, or the delivery with its model, whose id begins with *prefix*.
@@ -194,6 +206,17 @@ def delivery_plain(delivery: Any) -> dict[str, Any]:
         "why": delivery.why,
         "help": delivery.help,
         "steps": [dict(step) for step in delivery.steps],
+    }
+
+
+def downtime_plain(record: Record) -> dict[str, Any]:
+    """Return a record of a workspace that went down or came back as JSON values for people and scripts."""
+    return {
+        "kind": record.entry.kind,
+        "workspace": record.stream.removeprefix(WORKSPACES),
+        "by": record.entry.actor,
+        "reason": record.entry.body.get("reason", ""),
+        "opened": record.entry.at,
     }
 
 

@@ -63,6 +63,11 @@ class Workspace:
         """The file with format and ports."""
         return self.path / "workspace.json"
 
+    @property
+    def name(self) -> str:
+        """What it is called among those that share its journal: the machine and the folder where it was made."""
+        return str(_read(self.settings).get("name", _name_here(self.path)))
+
     @cached_property
     def token(self) -> str:
         """The credential of this workspace: whoever has it may do everything with its services.  Never to be logged."""
@@ -151,7 +156,8 @@ def open_workspace(path: Path | None = None) -> Workspace:
         _make_private(workspace.path)
         if not workspace.settings.exists():
             _refuse_without_settings(workspace)
-            _write(workspace.settings, {"format": FORMAT, "ports": _free_ports(workspace.path)})
+            ports = _free_ports(workspace.path)
+            _write(workspace.settings, {"format": FORMAT, "name": _name_here(workspace.path), "ports": ports})
         found = _read(workspace.settings)["format"]
     except OSError as error:
         occupied = isinstance(error, (FileExistsError, NotADirectoryError))
@@ -233,6 +239,10 @@ def _token(path: Path) -> str:
                 os.link(fresh, path)
             fresh.unlink()
     return path.read_text(encoding="ascii")
+
+
+def _name_here(path: Path) -> str:
+    return f"{socket.gethostname()}{path}"
 
 
 def _free_ports(path: Path) -> dict[str, int]:

@@ -484,15 +484,18 @@ def test_down_in_a_canary_leaves_no_process_and_up_brings_it_back_as_it_was(day:
 
 def test_down_and_up_after_a_promotion_serves_the_champion_again(day: Day) -> None:
     champion = day.champion()
-    assert day.modelcd("down").returncode == 0
+    assert day.modelcd("down", "--reason", "the office moves").returncode == 0
     asleep = "gateway and control not running: nothing is served and nothing is watched until: modelcd up"
-    assert asleep in day.modelcd("status").stdout
+    said = day.modelcd("status").stdout
+    assert f": the office moves\n\n{asleep}" in said
     assert left_behind(day.modelcd.workspace) == []
     assert day.modelcd("up").returncode == 0
 
     day.served()
 
     assert day.champion() == champion
+    newest = [line["kind"] for line in day.modelcd.told("history", "--json")]
+    assert newest[:2] == ["up", "down"]
     assert day.control.predict(MODEL, [json.loads(day.users.rows[0])["rows"][0]])["version"] == str(champion)
 
 

@@ -14,6 +14,7 @@ import pytest
 from modelcd.adapters.processes import ProcessRuntime
 from modelcd.adapters.traefik import TraefikRouter
 from modelcd.control import Control
+from modelcd.errors import JournalError
 from modelcd.platform.services import Services
 from modelcd.ports import Unit
 from modelcd.testing.traffic import free_port
@@ -56,6 +57,45 @@ def test_a_gateway_that_starts_answers_503_for_models_that_are_gone(services: Se
     assert int(answer.headers["retry-after"]) > 0
     assert TraefikRouter(services.gateway).read("production/gone") is None
     runtime.stop(living.id)
+
+
+def test_who_took_the_models_down_and_who_brought_them_back_stands_in_the_journal(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control, folder = Control(services.workspace), services.workspace.path / "places"
+    runtime = ProcessRuntime(folder, lambda _: [sys.executable, "-c", "import time; time.sleep(600)"])
+    monkeypatch.setenv("MODELCD_ACTOR", "anna")
+    control.down(reason="nothing ran")
+    services.up([])
+    runtime.start(Unit("production/m", "m", 1, "sha256:1", folder))
+
+    control.down(reason="the office moves")
+    control.down(reason="once more")
+    monkeypatch.setenv("MODELCD_ACTOR", "bob")
+    services.up([])
+    services.up([])
+
+    told = [(line["kind"], line["by"], line["reason"]) for line in control.history()]
+    assert told == [("up", "bob", ""), ("down", "anna", "the office moves")]
+    assert (control.verify(), control.status()) == ([], [])
+
+
+def test_everything_is_ended_also_when_that_cannot_be_recorded(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise JournalError("the journal cannot be written: disk full")
+
+    folder = services.workspace.path / "places"
+    runtime = ProcessRuntime(folder, lambda _: [sys.executable, "-c", "import time; time.sleep(600)"])
+    runtime.start(Unit("production/m", "m", 1, "sha256:1", folder))
+    services.up(["gateway"])
+    monkeypatch.setattr("modelcd.platform.services.note_down", full)
+
+    with pytest.raises(JournalError):
+        Control(services.workspace).down()
+
+    assert services.processes() == set()
 
 
 TOGETHER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from modelcd.domain.records import Entry
 from modelcd.domain.release import Ask
 from modelcd.domain.story import news
 from modelcd.errors import UnknownName
+from modelcd.platform.downtime import note_down, note_up
 from modelcd.steps.release import ask, told_of
 from modelcd.workspace import open_workspace
 
@@ -55,6 +57,16 @@ def test_whoever_asks_for_such_a_name_is_led_to_its_failed_delivery(control: Con
     (line,) = control.history("chrun")
     assert (line["ending"], line["why"]) == ("stopped", "expectations: no such column")
     assert control.explain("chrun1")["why"] == "expectations: no such column"
+
+
+def test_a_history_of_all_models_names_them(control: Control, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {line["model"] for line in control.history()} == {"churn", "chrun"}
+    assert [line["model"] for line in control.history("chrun")] == ["chrun"]
+    with pytest.raises(UnknownName):
+        control.history(environment="nowhere")
+    lines = output(control, capsys, "history").splitlines()
+    assert lines[0].split() == ["WHEN", "MODEL", "ID", "ENVIRONMENT", "VERSION", "ENDING", "BY", "WHY"]
+    assert "churn1" in "".join(lines)
 
 
 # -- rollbacks ---------------------------------------------------------------------------------------------------------
@@ -125,6 +137,33 @@ def test_what_a_rollback_came_to_is_told_as_a_rollback(lived: Control) -> None:
 
     assert (told["ending"], told["version"], told["takes_out"]) == ("rolled back", 1, 2)
     assert outcome(told).startswith("ROLLED BACK  version 2 of m: version 1 serves   anna rolled version 2 back: test")
+
+
+# -- what was taken down -----------------------------------------------------------------------------------------------
+
+
+def test_status_and_history_say_who_took_everything_down(
+    lived: Control, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELCD_ACTOR", "carla")
+    before = datetime.now(UTC)
+    note_down(lived.workspace, "the office moves")
+    now = datetime.now(UTC)
+
+    down = lived.status("m")[0]["down"]
+    assert (down["by"], down["reason"]) == ("carla", "the office moves")
+    assert [lived.serving("m", at)[0]["down"] for at in (before, now)] == [None, down]
+    assert ", by carla: the office moves\n" in output(lived, capsys, "status")
+    assert ", by carla: the office moves; nothing was served\n" in output(
+        lived, capsys, "history", "m", "--at", now.isoformat()
+    )
+    assert "taken down" in output(lived, capsys, "history").splitlines()[1]
+
+    note_up(lived.workspace)
+
+    assert lived.status("m")[0]["down"] is None
+    assert "down since" not in output(lived, capsys, "status")
+    assert "brought back" in output(lived, capsys, "history").splitlines()[1]
 
 
 def output(control: Control, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -61,17 +61,19 @@ def up(ports: tuple[str, ...], hosts: tuple[str, ...], origins: tuple[str, ...],
 
 
 @click.command(cls=Taught)
-def down() -> None:
+@click.option("--reason", default="", help="Why; it stands in the history.")
+def down(reason: str) -> None:
     """End everything that the workspace runs: models, gateway, Prefect, control.
 
     What was released is remembered; `modelcd up` brings it back as it was.
 
     \b
     modelcd down
+    modelcd down --reason "the office moves"
     """
     from modelcd.control import connect
 
-    ended = connect().down()
+    ended = connect().down(reason=reason)
     click.echo(f"ended: {', '.join(ended)}" if ended else "nothing was running")
 
 

@@ -50,9 +50,16 @@ def status(model: str, as_json: bool) -> None:
         click.echo(f'\n{name} retrains by itself at "{at["cron"]}" {at["timezone"]}, next {when}')
     if control.full():
         click.echo("\nthe disk is full: nothing steps up, and only a rollback still works; free some space")
+    if lines and lines[0]["down"]:
+        click.echo(f"\n{_down(lines[0]['down'])}")
     if any(line["version"] for line in lines) and (asleep := control.asleep()):
         lost = {"gateway": "nothing is served", "control": "nothing is watched"}
         click.echo(f"\n{' and '.join(asleep)} not running: {' and '.join(lost[n] for n in asleep)} until: modelcd up")
+
+
+def _down(at: dict[str, str]) -> str:
+    reason = f": {at['reason']}" if at["reason"] else ""
+    return f"down since {datetime.fromisoformat(at['since']).astimezone():%a %d %b %Y %H:%M}, by {at['by']}{reason}"
 
 
 def _under_way(line: dict[str, Any]) -> str:
@@ -66,7 +73,7 @@ def _under_way(line: dict[str, Any]) -> str:
 
 
 @click.command(cls=Taught)
-@click.argument("model")
+@click.argument("model", default="")
 @click.option("--in", "environment", default="", help="Only this environment.")
 @click.option("--all", "everything", is_flag=True, help="Deliveries and earlier environments too.")
 @click.option("--at", "moment", default="", metavar="TIME", help="What served then, as 2026-03-31T18:30 (local time).")
@@ -74,10 +81,15 @@ def _under_way(line: dict[str, Any]) -> str:
 def history(model: str, environment: str, everything: bool, moment: str, as_json: bool) -> None:
     """Show who released what, why, and how it ended.
 
+    Of all models it also shows who took them down, and who brought them back.
+
     \b
+    modelcd history
     modelcd history flight-delay
     modelcd history flight-delay --at 2026-03-31T18:30      what served then, and who put it there
     """
+    if moment and not model:
+        raise UsageError("--at asks what served of one model", help=f"modelcd history MODEL --at {moment}")
     if moment:
         return _served(model, environment, _time(moment), as_json)
     control = _control()
@@ -89,16 +101,21 @@ def history(model: str, environment: str, everything: bool, moment: str, as_json
     rows = [
         (
             ago(line["opened"]),
-            line.get("release") or line["delivery"],
+            *([] if model else [line.get("model", "-")]),
+            line.get("release") or line.get("delivery", "-"),
             line.get("environment", "-"),
-            line["version"] or "-",
-            line.get("headline") or line["ending"] or "under way",
+            line.get("version") or "-",
+            line.get("headline") or line.get("ending") or _DOWNTIME.get(line["kind"], "under way"),
             line["by"],
-            line["why"] or line["reason"],
+            line.get("why") or line["reason"],
         )
         for line in shown
     ]
-    click.echo(table(("when", "id", "environment", "version", "ending", "by", "why"), rows))
+    heads = ("when", *([] if model else ["model"]), "id", "environment", "version", "ending", "by", "why")
+    click.echo(table(heads, rows))
+
+
+_DOWNTIME = {"down": "taken down", "up": "brought back"}
 
 
 def _served(model: str, environment: str, moment: datetime, as_json: bool) -> None:
@@ -107,6 +124,8 @@ def _served(model: str, environment: str, moment: datetime, as_json: bool) -> No
         return emit(lines)
     if not lines:
         click.echo(f"{model} was nowhere yet at {moment.isoformat(timespec='seconds')}")
+    if lines and lines[0]["down"]:
+        click.echo(f"{_down(lines[0]['down'])}; nothing was served")
     for line in lines:
         served = shares(Routing.from_plain(line["routing"])) if line["routing"] else "nothing was served"
         since = f"   since {line['routing_since']}" if line["routing_since"] else ""
@@ -129,6 +148,8 @@ def _time(text: str) -> datetime:
 
 def _matters(line: dict[str, Any], last: str) -> bool:
     """Say whether *line* is about the environment that counts, the *last*, or why nothing came so far."""
+    if line["kind"] in _DOWNTIME:
+        return True
     if line["kind"] != "delivery":
         return bool(line["environment"] == last)
     return str(line["ending"]) not in ("promoted", "rolled back", "")

@@ -75,9 +75,13 @@ Their records, `scheduled`, have what a person's delivery last said, in whole; `
 """
 
 
+WORKSPACES = "workspaces/"
+"""The beginning of the streams in which it stands who took a workspace down (`down`) and brought it back (`up`)."""
+
+
 def is_endpoint(stream: str) -> bool:
-    """Say whether *stream* is that of an endpoint, and of neither builds, schedules nor notices."""
-    return not stream.startswith((stream_of(""), NOTICES, SCHEDULES))
+    """Say whether *stream* is that of an endpoint, and of neither builds, schedules, notices nor workspaces."""
+    return not stream.startswith((stream_of(""), NOTICES, SCHEDULES, WORKSPACES))
 
 
 def stream_of(model: str) -> str:

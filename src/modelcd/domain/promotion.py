@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-RESERVED = ("builds", "gates", "notices", "schedules")
+RESERVED = ("builds", "gates", "notices", "schedules", "workspaces")
 """What no environment can be called: the journal and the runtime keep other things under these names."""
 
 

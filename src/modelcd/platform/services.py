@@ -1,7 +1,8 @@
 """What a laptop needs running beside the models: Prefect, the gateway, the control API with its reconciler.
 
 Each is a process of its own that outlives the command which started it; `Services.up` starts what does not run and
-waits until it answers, `Services.down` ends all.  A lock keeps two commands from starting the same thing twice.
+waits until it answers, `Services.down` ends all, and who did either stands in the journal.  A lock keeps two commands
+from starting the same thing twice.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from modelcd.adapters.guard import credential
 from modelcd.adapters.locks import held
 from modelcd.adapters.processes import ProcessRuntime
 from modelcd.adapters.traefik import Doors, Gateway
-from modelcd.errors import ConfigurationError, Refused, RuntimeFailure, UnknownName
+from modelcd.errors import ConfigurationError, JournalError, Refused, RuntimeFailure, UnknownName
+from modelcd.platform.downtime import note_down, note_up
 from modelcd.workspace import LOCAL, Workspace, port_is_free
 
 QUIET = {
@@ -78,7 +80,9 @@ class Services:
         """
         wanted = list(names)
         with self._changing():
-            self._ended.unlink(missing_ok=True)
+            if self._ended.exists():
+                note_up(self.workspace)
+                self._ended.unlink()
             self._start_missing(wanted, tell)
         self._await_all(wanted)
 
@@ -94,17 +98,28 @@ class Services:
             self._start_missing(wanted)
         self._await_all(wanted)
 
-    def down(self) -> list[str]:
-        """End every service and return the names of those that ran; nobody but `up` starts one again."""
+    def down(self, reason: str = "") -> list[str]:
+        """End every service and return the names of those that ran; nobody but `up` starts one again.
+
+        Raises `JournalError`, once they have ended, when it cannot be recorded who did that and why.
+        """
         from concurrent.futures import ThreadPoolExecutor
 
+        trouble: JournalError | None = None
         with self._changing():
             self._ended.touch()
+            try:
+                if self.processes():
+                    note_down(self.workspace, reason)
+            except JournalError as error:
+                trouble = error
         names = (*EVERYTHING, *ON_DEMAND)
         ran = [name for name in names if self.alive(name)]
         self._stop("control")
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._stop, names))
+        if trouble is not None:
+            raise trouble
         return ran
 
     @property
