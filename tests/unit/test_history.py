@@ -109,6 +109,7 @@ def test_a_rollback_under_way_is_told_as_one(lived: Control, capsys: pytest.Capt
     said = output(lived, capsys, "status", "m")
 
     assert "rollback to version 1 under way" in said
+    assert f"production: POST {lived.url('m')}/predict" in said
     assert lived.history("m")[0]["ending"] == ""
 
 

@@ -45,6 +45,8 @@ def status(model: str, as_json: bool) -> None:
             for line in lines
         ]
         click.echo(table(("model", "environment", "version", "since", "under way"), rows))
+        for line in lines if model else ():
+            click.echo(f"{line['environment']}: POST {line['url']}/predict")
     for name, at in control.scheduled(model).items():
         when = f"{datetime.fromisoformat(at['next']):%a %d %b %Y %H:%M}"
         click.echo(f'\n{name} retrains by itself at "{at["cron"]}" {at["timezone"]}, next {when}')
