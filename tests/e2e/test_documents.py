@@ -56,7 +56,6 @@ SAID = {
     "predict MODEL_NAME row.json": '"scores"',
     "replay RELEASE --policy other.py": "with other.py: promoted",
     "status": "production",
-    "status --json": '"url": "http://127.0.0.1:',
     "status MODEL": "production: POST http://127.0.0.1:",
     "ui": "flows",
     "up --allow-host models.example.com --allow-origin https://app.example.com": "too: origins https://app.example.com",
