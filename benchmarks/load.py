@@ -90,7 +90,7 @@ def built(versions: int) -> list[Entry]:
             ("opened", {"reason": "load", "trigger": "person", "project": "somewhere"}),
             *(("step", {"name": name, **finding}) for name in STEPS),
             ("built", {**version, **lineage, "reused": False}),
-            ("proven", {**version, "policy": {}, "findings": [{"name": name, **finding} for name in STEPS]}),
+            ("proven", {**version, "policies": {}, "findings": [{"name": name, **finding} for name in STEPS]}),
             ("accepted", {"version": number}),
             ("closed", {"ending": "promoted", "why": "as it should be"}),
         ]

@@ -101,7 +101,7 @@ def proven(workspace: Workspace, trained: Path, number: int, rollout: Canary) ->
         "name": MODEL,
         "training_code": str(number),
         "parameters": {"max_iter": 50},
-        "rollout": to_plain(rollout),
+        "rollouts": {"*": to_plain(rollout)},
         "policy_digest": "",
         "acceptance": to_plain(Acceptance()),
         "budgets": {},
@@ -120,7 +120,7 @@ def proven(workspace: Workspace, trained: Path, number: int, rollout: Canary) ->
             "artifact": str(walk.artifact),
             "interpreter": walk.interpreter,
             "snapshot": "",
-            "policy": walk.spec["rollout"],
+            "policies": walk.spec["rollouts"],
             "findings": [],
         }
         walk.record("proven", body)

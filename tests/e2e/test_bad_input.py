@@ -215,8 +215,8 @@ def test_data_that_change_while_they_are_read_are_not_learned_from(delivered: De
 read_csv = pandas.read_csv
 
 
-def read_and_be_overtaken(path):
-    rows = read_csv(path)
+def read_and_be_overtaken(path, **how):
+    rows = read_csv(path, **how)
     with open(path, "a") as file:
         file.write(open(path).readlines()[-1])
     return rows
