@@ -243,11 +243,11 @@ def _as_judged(_score: Any, _label: Any) -> bool:
 
 
 def _together(looks: Sequence[Mapping[str, Any]], guards: set[str]) -> dict[str, Any]:
-    """Return what *looks* counted for *guards*, by routing and arm; labels of old journals name no guard."""
+    """Return what *looks* counted for *guards*, by routing and arm."""
     found: dict[str, dict[str, tuple[Any, Any]]] = {}
     for name, look in ((name, look) for look in looks for name in guards):
         served = found.setdefault(name, {})
-        for revision, (old, new) in look.get(name, look.get("", {})).items():
+        for revision, (old, new) in look.get(name, {}).items():
             known = served.get(revision)
             served[revision] = (known[0].plus(old), known[1].plus(new)) if known else (old, new)
     return {name: served for name, served in found.items() if served}

@@ -159,14 +159,15 @@ def test_a_file_that_is_no_database_is_an_error_that_says_so(tmp_path: Path) -> 
         SqlJournal(path).read(STREAM)
 
 
-def test_a_journal_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("format", "age"), [(99, "newer"), (1, "older")])
+def test_a_journal_of_another_format_is_refused(tmp_path: Path, format: int, age: str) -> None:
     path = tmp_path / "journal.sqlite"
     SqlJournal(path).append(STREAM, 0, [entry()])
     with sqlite3.connect(path) as other:
-        other.execute("UPDATE meta SET value = 99")
+        other.execute("UPDATE meta SET value = ?", (format,))
     other.close()
 
-    with pytest.raises(ConfigurationError, match="newer modelcd"):
+    with pytest.raises(ConfigurationError, match=f"{age} modelcd"):
         SqlJournal(path).read(STREAM)
 
 

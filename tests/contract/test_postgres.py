@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,8 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from modelcd.adapters.journal import FORMAT, SqlJournal
-from modelcd.adapters.migrations import upgrade
+from modelcd.adapters.journal import SqlJournal
 from modelcd.adapters.postgres import Postgres, PostgresClock
 from modelcd.domain.records import broken
 from modelcd.errors import ConfigurationError, JournalError
@@ -385,29 +383,6 @@ def test_a_journal_of_a_newer_format_is_refused(database: str, journal: SqlJourn
 
     with pytest.raises(ConfigurationError, match="newer modelcd"):
         SqlJournal(Postgres(database)).read(STREAM)
-
-
-COLUMNS = """
-    SELECT table_name, column_name, data_type, is_nullable, collation_name FROM information_schema.columns
-    WHERE table_schema = current_schema() AND table_name <> 'alembic_version' ORDER BY table_name, column_name
-"""
-
-
-def test_a_journal_of_the_first_revision_becomes_what_a_new_one_is(postgres: PostgresServer, database: str) -> None:
-    old = postgres.schema(f"old_{uuid.uuid4().hex}")
-    engine = Postgres(old)._connect()
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN")
-        upgrade(connection, 0, "0001")
-        connection.exec_driver_sql("COMMIT")
-    engine.dispose()
-
-    for address in (old, database):
-        SqlJournal(Postgres(address)).append(STREAM, 0, [entry()])
-
-    assert values(old, COLUMNS) == values(database, COLUMNS)
-    assert values(old, "SELECT value FROM meta") == [(FORMAT,)]
-    assert values(old, "SELECT version_num FROM alembic_version") == [(f"{FORMAT:04}",)]
 
 
 def test_processes_that_make_it_at_once_lose_no_record(database: str, journal: SqlJournal) -> None:

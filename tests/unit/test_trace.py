@@ -125,7 +125,7 @@ def test_labels_that_come_after_a_promotion_are_judged_as_part_of_it(lived: Live
     revision = lived.looks("promoted")[-1].entry.body["block"]["revision"]
     nothing = {"requests": 0, "failures": 0, "rescued": 0, "latency": {}}
     block = {"revision": revision, "step": 2, "baseline": nothing, "challenger": nothing}
-    block["labels"] = {revision: [500, 0, 500, bad]}
+    block["labels"] = {"success": {revision: [500, 0, 500, bad]}}
     findings = [
         {"name": name, "verdict": says if name == "success" else "pass", "reason": "", "evidence": {}}
         for name in ("errors", "latency", "success")

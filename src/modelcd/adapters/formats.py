@@ -1,16 +1,12 @@
-"""Which format a database of ours has: made as the newest at once, upgraded from older ones, refused when newer."""
+"""Which format a database of ours has: made as it is now, and any other one is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, inspect, select
 
 from modelcd.errors import ConfigurationError
-
-Upgrade = Callable[[Connection, int], None]
-"""Brings a database of an older format, which it gets, to the newest, in the transaction of the connection."""
 
 _OURS = MetaData()
 _META = Table("meta", _OURS, Column("key", String, primary_key=True), Column("value", Integer, nullable=False))
@@ -19,26 +15,21 @@ _MADE_BY = select(_META.c.value).where(_META.c.key == "format")
 
 @dataclass(frozen=True)
 class Format:
-    """The tables that a database should have, the number of their format, and how older ones are upgraded, if so."""
+    """The tables that a database should have, and the number of their format."""
 
     tables: MetaData
     number: int
-    upgrade: Upgrade | None = None
 
-    def behind(self, connection: Connection) -> bool:
-        """Say whether the database is to be made or upgraded."""
-        made_by = _made_by(connection)
-        return made_by is None or (self.upgrade is not None and made_by < self.number)
+    def missing(self, connection: Connection) -> bool:
+        """Say whether the database is still to be made."""
+        return _made_by(connection) is None
 
     def make(self, connection: Connection) -> None:
-        """Make or upgrade what is `behind`, in the transaction of *connection*, which nobody else makes meanwhile."""
-        made_by = _made_by(connection)
-        if made_by is None:
+        """Make what is `missing`, in the transaction of *connection*, which nobody else makes meanwhile."""
+        if self.missing(connection):
             _OURS.create_all(connection)
             self.tables.create_all(connection)
             connection.execute(_META.insert().values(key="format", value=self.number))
-        elif self.upgrade is not None and made_by < self.number:
-            self.upgrade(connection, made_by)
 
     def refuse_other(self, connection: Connection, what: str) -> None:
         """Raise `ConfigurationError` when the database, named *what* in the message, has another format."""

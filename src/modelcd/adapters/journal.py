@@ -34,7 +34,6 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from modelcd.adapters.holds import Holds
-from modelcd.adapters.migrations import upgrade
 from modelcd.adapters.reserve import Reserve
 from modelcd.adapters.sealing import sealed
 from modelcd.adapters.sqlite import Database
@@ -42,7 +41,7 @@ from modelcd.domain.records import Entry, Head, Record
 from modelcd.errors import Conflict, JournalError, Tampered
 
 FORMAT = 2
-"""The newest revision in `modelcd.adapters.migrations`."""
+"""Raised by one with every change of the tables: a journal of another format is refused."""
 
 # Names are in the order of their code points everywhere, whatever language a server was set up for.
 _NAME = String().with_variant(String(collation="C"), "postgresql")
@@ -214,7 +213,7 @@ class _File:
 
     def __init__(self, path: Path, patience: float) -> None:
         self._database = Database(
-            path, TABLES, what="the journal", fails=JournalError, format=FORMAT, upgrade=upgrade, patience=patience
+            path, TABLES, what="the journal", fails=JournalError, format=FORMAT, patience=patience
         )
         self.patience = patience
         self._holds = Holds(path.with_name(path.name + ".holds"), JournalError)

@@ -28,7 +28,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from modelcd.adapters.formats import Format
 from modelcd.adapters.journal import FORMAT, TABLES, Uncertain
-from modelcd.adapters.migrations import upgrade
 from modelcd.adapters.pulse import PULSE, STALE, Watched
 from modelcd.errors import Busy, ConfigurationError, JournalError
 
@@ -92,7 +91,7 @@ class Postgres:
 
     def __init__(self, address: str, *, patience: float = 10.0) -> None:
         self._url = _parsed(address)
-        self._format = Format(TABLES, FORMAT, upgrade)
+        self._format = Format(TABLES, FORMAT)
         self._engine: Engine | None = None
         self._schema = ""
         self._opening = threading.Lock()
@@ -251,7 +250,7 @@ class Postgres:
     def _prepare(self, engine: Engine) -> None:
         with engine.connect() as connection:
             self._schema = str(connection.scalar(text("SELECT current_schema()")))
-            if self._format.behind(connection):
+            if self._format.missing(connection):
                 connection.exec_driver_sql("BEGIN")
                 connection.execute(_WRITE, {"key": self._key("setup", "")})
                 self._format.make(connection)

@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from modelcd.adapters.formats import Format, Upgrade
+from modelcd.adapters.formats import Format
 from modelcd.adapters.locks import held
 from modelcd.errors import CannotTell
 
@@ -37,8 +37,7 @@ class Database:
     """The file *path* with *tables*; made when it is first written to.  One per adapter, kept as long as it.
 
     *what* names it in messages, *fails* is what cannot be done raises, *patience* is how long, in seconds, a writer
-    waits for another one.  A file of a newer *format* raises `ConfigurationError`, one of an older format is brought
-    to this one by *upgrade*.
+    waits for another one.  A file of another *format* raises `ConfigurationError`.
     """
 
     def __init__(
@@ -49,13 +48,12 @@ class Database:
         what: str,
         fails: type[CannotTell],
         format: int,
-        upgrade: Upgrade | None = None,
         patience: float = 10.0,
     ) -> None:
         self.path = path
         self._what = what
         self._fails = fails
-        self._format = Format(tables, format, upgrade)
+        self._format = Format(tables, format)
         self._patience = patience
         self._engine: Engine | None = None
         self._opening = threading.Lock()
@@ -113,7 +111,7 @@ class Database:
         except OSError as error:
             raise self._fails(f"{self._what} {self.path}: {error}", help="make its folder writable") from error
         with engine.connect() as connection:
-            if self._format.behind(connection):
+            if self._format.missing(connection):
                 lock = self.path.with_name(self.path.name + ".setup.lock")
                 with held(lock, f"{self._what} {self.path}", self._patience, self._fails):
                     connection.exec_driver_sql("PRAGMA journal_mode = WAL")

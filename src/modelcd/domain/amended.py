@@ -81,10 +81,6 @@ def _added(told: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
 def _labels_in(block: Mapping[str, Any] | None) -> int:
     if not block:
         return 0
-    labels = [
-        sum(n[0] + n[2] for n in served.values())
-        for served in block["labels"].values()
-        if isinstance(served, Mapping)  # those of old journals name no guard
-    ]
+    labels = [sum(n[0] + n[2] for n in served.values()) for served in block["labels"].values()]
     sums = [sum(n[0] + n[3] for n in served.values()) for served in block.get("sums", {}).values()]
     return int(max([*labels, *sums], default=0))

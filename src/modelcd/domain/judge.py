@@ -188,7 +188,7 @@ def _play(series: Series, guard: Guard, policy: Canary, block: Block) -> Series:
             return series.after(rules, block.revision, series.tables(baseline, challenger), bar)
         case GuardKind.SUCCESS:
             # Each block of labels was served under one routing; pooled by arrival, early complaints would count twice.
-            served = block.labels.get(guard.name, block.labels.get("", {}))
+            served = block.labels.get(guard.name, {})
             for revision, (base, new) in sorted(served.items()):
                 counts = (new.bad, new.n, base.bad, base.n)
                 series = series.after(rules, revision, [Table(*map(float, counts))], bar)

@@ -157,9 +157,7 @@ def _sums_plain(served: Mapping[str, tuple[Sums, Sums]]) -> dict[str, list[float
 
 
 def block_from(plain: Mapping[str, Any]) -> Block:
-    """Read what `block_plain` wrote; where labels have no guard's name, they belong to the only one there was."""
-    given = plain["labels"]
-    given = {"": given} if any(isinstance(value, list) for value in given.values()) else given
+    """Read what `block_plain` wrote."""
     return Block(
         revision=plain["revision"],
         step=plain["step"],
@@ -167,7 +165,7 @@ def block_from(plain: Mapping[str, Any]) -> Block:
         challenger=counters_from(plain["challenger"]),
         labels={
             guard: {r: (Labels(n[0], n[1]), Labels(n[2], n[3])) for r, n in served.items()}
-            for guard, served in given.items()
+            for guard, served in plain["labels"].items()
         },
         sums={
             guard: {r: (Sums(int(n[0]), n[1], n[2]), Sums(int(n[3]), n[4], n[5])) for r, n in served.items()}
