@@ -9,6 +9,7 @@ The control process starts again whatever died of a workspace; it is started aga
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from prefect.server.api.server import create_app
 
@@ -22,7 +23,7 @@ def main() -> None:
     """Serve until told to stop."""
     workspace = open_workspace()
     services, stop = Services(workspace), threading.Event()
-    dead = lambda: ["control"] if services.died("control") else []  # noqa: E731
+    dead = partial(services.died, ["control"])
     threading.Thread(target=revive, args=(services, dead, stop), daemon=True).start()
     server(create_app(final=True), workspace.ports["prefect"], workspace.token).run()
     stop.set()

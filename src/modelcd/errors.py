@@ -154,6 +154,11 @@ class ChildError(CannotTell):
     """User code raised, ended or overran its budget in its child process."""
 
 
+def one_line(error: Exception) -> str:
+    """Return what one line of a log says of *error*."""
+    return error.message if isinstance(error, ModelcdError) else f"{type(error).__name__}: {error}"
+
+
 def failure(error: ModelcdError) -> dict[str, Any]:
     """Return *error* as JSON values of which a child's parent makes an error again."""
     notes = list(getattr(error, "__notes__", []))

@@ -18,11 +18,11 @@ from modelcd.api.app import application
 from modelcd.control import Control
 from modelcd.domain.delivery import SCHEDULES
 from modelcd.environments.kind import Kind
-from modelcd.errors import CannotTell
+from modelcd.errors import CannotTell, one_line
 from modelcd.platform.abandoned import close_abandoned
 from modelcd.platform.environments import Platform
 from modelcd.platform.journal import journal_of
-from modelcd.platform.reviving import LONGEST_PAUSE, revive, say, told_of
+from modelcd.platform.reviving import LONGEST_PAUSE, revive, say
 from modelcd.platform.services import Services
 from modelcd.ports import Journal
 from modelcd.steps.announce import Announcer
@@ -59,7 +59,7 @@ class Followed:
                 self.platform.all()
                 self.kinds = now
         except Exception as error:  # the file is its owner's code, and so may be a kind
-            told = told_of(error)
+            told = one_line(error)
             if told != self.told:
                 self.tell(f"the environments stay as they were: {told}")
         self.told = told
@@ -83,7 +83,7 @@ def reconcile(workspace: Workspace, stop: threading.Event) -> None:
             try:
                 work()
             except Exception as error:  # whatever it was, the next round may do better, and there is nobody else
-                say(told_of(error))
+                say(one_line(error))
 
 
 def publish(workspace: Workspace, stop: threading.Event) -> None:
@@ -100,7 +100,7 @@ def publish(workspace: Workspace, stop: threading.Event) -> None:
             publisher.round()
             pause, said = ROUND_EVERY, ""
         except Exception as error:  # as above
-            pause, told = min(2 * pause, LONGEST_PAUSE), told_of(error)
+            pause, told = min(2 * pause, LONGEST_PAUSE), one_line(error)
             if told != said:
                 say(f"MLflow's pages are behind: {told}")
             said = told

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from math import isfinite
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelcd.domain.routing import Unit
+
+T = TypeVar("T")
 
 
 class Bound(StrEnum):
@@ -615,6 +617,16 @@ def by_environment(rollout: Canary | Mapping[str, Canary]) -> dict[str, Canary]:
         ['*']
     """
     return dict(rollout) if isinstance(rollout, Mapping) else {ANY_OTHER: rollout}
+
+
+def for_environment(name: str, rollouts: Mapping[str, T]) -> T | None:
+    """Return that of *rollouts*, by the names of environments, which holds in the environment *name*, if there is one.
+
+    Examples:
+        >>> for_environment("us", {"eu": "slowly", "*": "at once"}), for_environment("us", {"eu": "slowly"})
+        ('at once', None)
+    """
+    return rollouts.get(name, rollouts.get(ANY_OTHER))
 
 
 AT_ONCE = Canary(shares=(), keep_warm=0.0, warm_up=0)

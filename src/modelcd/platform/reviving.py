@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from modelcd.errors import ModelcdError
+from modelcd.errors import one_line
 from modelcd.platform.services import Services
 
 LOOK_EVERY = 0.5
@@ -27,14 +27,9 @@ def revive(services: Services, dead: Callable[[], list[str]], stop: threading.Ev
             try:
                 services.again(names)
             except Exception as error:  # whatever it was, the next try may do better, and there is nobody else
-                say(told_of(error))
+                say(one_line(error))
 
 
 def say(text: str) -> None:
     """Write a line into this service's log."""
     print(datetime.now(UTC).isoformat(timespec="seconds"), text, flush=True)
-
-
-def told_of(error: Exception) -> str:
-    """Return what a line of a log says of *error*."""
-    return error.message if isinstance(error, ModelcdError) else f"{type(error).__name__}: {error}"

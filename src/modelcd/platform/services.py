@@ -159,9 +159,9 @@ class Services:
         """Say whether the process of the service *name* lives."""
         return self.gateway.alive() if name == "gateway" else self._detached(name).alive()
 
-    def died(self, name: str) -> bool:
-        """Say whether the service *name* was started, and ended without being told to."""
-        return self._detached(name).record.exists() and not self.alive(name)
+    def died(self, names: Iterable[str]) -> list[str]:
+        """Return those of *names*, the gateway not among them, that were started and ended without being told to."""
+        return [name for name in names if self._detached(name).record.exists() and not self.alive(name)]
 
     def answers(self, name: str) -> bool:
         """Say whether the service *name* answers requests (or lives, if it has no address)."""

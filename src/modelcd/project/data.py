@@ -179,14 +179,29 @@ def _read_file(project: Path, name: str) -> pd.DataFrame:
 
 def _with_codes(project: Path, frames: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
     """Return *frames*, by file, with codes as text: columns that have leading zeros in one CSV, as zip codes do."""
-    texts = {
-        name: _whole_as_text(project, name, frame) for name, frame in frames.items() if not name.endswith(".parquet")
-    }
+    files = [name for name in frames if not name.endswith(".parquet")]
+    if not any(_may_hold_codes(project, name) for name in files):
+        return list(frames.values())
+    texts = {name: _whole_as_text(project, name, frames[name]) for name in files}
     codes = {c for name, text in texts.items() for c, values in frames[name].assign(**text).items() if is_code(values)}
     return [
         frame.assign(**{column: values for column, values in texts.get(name, {}).items() if column in codes})
         for name, frame in frames.items()
     ]
+
+
+def _may_hold_codes(project: Path, name: str) -> bool:
+    """Say whether a cell below the header of the CSV *name* begins with a zero and a digit.
+
+    To look takes a fifth of the time that reading it again as text does.
+    """
+    before = ""
+    with _opened(project, name) as file:
+        while part := file.read(1 << 20):
+            if _CODE_BEGINS.search(before + part):
+                return True
+            before = part[-3:]
+    return False
 
 
 def _whole_as_text(project: Path, name: str, frame: pd.DataFrame) -> dict[str, pd.Series]:
@@ -399,6 +414,7 @@ def _times(name: str, values: pd.Series) -> pd.Series:
     return times
 
 
+_CODE_BEGINS = re.compile(r'[,\r\n]"?0\d')
 _OFFSET = r":\d\d(?:[.,]\d+)?\s*(Z|[+-]\d\d(?::?\d\d)?)\s*$"
 _DAY_OR_MONTH = r"^\s*(\d{1,2})([-/.])(\d{1,2})\2\d{4}\b"
 

@@ -487,24 +487,22 @@ class Model:
         return tuple({guard.name: guard for canary in self.rollouts.values() for guard in canary.guards}.values())
 
     def _check_rollout(self) -> None:
-        given = self.rollout
-        if isinstance(given, Mapping) and given:
-            object.__setattr__(self, "rollout", dict(given))
-        for name, canary in self.rollouts.items() if given != {} else [("", given)]:
-            if not isinstance(canary, Canary) or not isinstance(name, str) or not name:
+        rollouts = self.rollouts
+        named = all(isinstance(name, str) and name for name in rollouts)
+        if not rollouts or not named or not all(isinstance(canary, Canary) for canary in rollouts.values()):
+            raise ProjectError(
+                f"rollout must be a Canary, or one for each environment, got {self.rollout!r}",
+                help='rollout=Canary(…), or rollout={"eu": Canary(…), "*": Canary(…)}',
+            )
+        if isinstance(self.rollout, Mapping):
+            object.__setattr__(self, "rollout", rollouts)
+        known = {guard.name: guard for guard in self.guards}
+        for guard in (guard for canary in rollouts.values() for guard in canary.guards):
+            if _judges(guard) != _judges(known[guard.name]):
                 raise ProjectError(
-                    f"rollout must be a Canary, or one for each environment, got {given!r}",
-                    help='rollout=Canary(…), or rollout={"eu": Canary(…), "*": Canary(…)}',
+                    f"two rollouts judge by guard {guard.name!r}, each in its own way",
+                    help="give one of the two another name",
                 )
-        judged: dict[str, tuple[Any, ...]] = {}
-        for canary in self.rollouts.values():
-            for guard in canary.guards:
-                how = (guard.kind, guard.function, guard.low, guard.high)
-                if judged.setdefault(guard.name, how) != how:
-                    raise ProjectError(
-                        f"two rollouts judge by guard {guard.name!r}, each in its own way",
-                        help="give one of the two another name",
-                    )
 
     def _check_source(self) -> None:
         if (self.train is None) == (self.artifact is None):
@@ -521,6 +519,11 @@ class Model:
                 f"parameters are given, but {getattr(self.train, '__name__', 'train')} does not take them",
                 help="def train(frame, parameters): …",
             )
+
+
+def _judges(guard: Guard) -> tuple[Any, ...]:
+    """Return what decides how *guard* judges one answer."""
+    return guard.kind, guard.function, guard.low, guard.high
 
 
 def _path(given: Any) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelcd.domain.policy import ANY_OTHER, Canary, by_environment
+from modelcd.domain.policy import Canary, by_environment, for_environment
 from modelcd.errors import ChildError, ModelcdError, ProjectError
 from modelcd.project.declare import Dataset, Model, guard, nearest
 
@@ -104,8 +104,7 @@ def load_policy(file: Path, environment: str) -> Canary:
     found = getattr(module, "rollout", None)
     if isinstance(model := getattr(module, "model", None), Model) and not isinstance(found, Canary | Mapping):
         found = model.rollout
-    policies = by_environment(found or {})
-    found = policies.get(environment, policies.get(ANY_OTHER))
+    found = for_environment(environment, by_environment(found or {}))
     if not isinstance(found, Canary):
         raise ProjectError(
             f"{file.name} has no rollout into {environment}",

@@ -206,8 +206,9 @@ class Service:
 
     def _log_prediction(self, headers: Any, answer: Answer) -> None:
         """Remember *answer* when the gateway routed the request; a direct call is nobody's production traffic."""
-        if self._predictions is not None and self._by_gateway(headers):
-            revision = headers.get("x-modelcd-routing") or ""
+        if self._predictions is None or not self._by_gateway(headers):
+            return
+        if revision := headers.get("x-modelcd-routing"):
             leg = headers.get("x-modelcd-leg") or "main"
             self._predictions.add((answer.prediction, time(), revision, leg, answer.scores))
 

@@ -18,7 +18,7 @@ from modelcd.artifact import digest_of, read_manifest
 from modelcd.domain import promotion
 from modelcd.domain.delivery import Builds, Delivery, fold_builds, stream_of
 from modelcd.domain.plain import from_plain
-from modelcd.domain.policy import ANY_OTHER, AT_ONCE, READING, Acceptance, Budgets, Canary
+from modelcd.domain.policy import ANY_OTHER, AT_ONCE, READING, Acceptance, Budgets, Canary, for_environment
 from modelcd.domain.records import Entry
 from modelcd.domain.telling import counted
 from modelcd.domain.verdict import Finding, Verdict, finding_plain, worst
@@ -423,7 +423,7 @@ def refuse_unserved(before: Environment, model: str, version: int) -> None:
 
 def policy_for(environment: str, policies: Mapping[str, Any]) -> Canary:
     """Return that of *policies*, by the names of environments, for *environment*; raises `ProjectError` without one."""
-    if (plain := policies.get(environment, policies.get(ANY_OTHER))) is None:
+    if (plain := for_environment(environment, policies)) is None:
         raise ProjectError(
             f"rollout in pipeline.py says nothing of {environment}: it has {', '.join(policies)}",
             help=f'add "{environment}": Canary(…), or "*" for every environment that is not named',

@@ -11,7 +11,7 @@ from itertools import pairwise
 from modelcd.domain.delivery import Builds, fold_builds, stream_of
 from modelcd.domain.records import Entry
 from modelcd.environment import Environment
-from modelcd.errors import Busy, ModelcdError
+from modelcd.errors import Busy, one_line
 from modelcd.steps.build import end_scratch
 from modelcd.steps.demote import demote
 from modelcd.steps.tick import tick_on
@@ -70,7 +70,7 @@ class Reconciler:
         except Busy:
             return
         except Exception as error:
-            told = error.message if isinstance(error, ModelcdError) else f"{type(error).__name__}: {error}"
+            told = one_line(error)
             if self.troubles.get(stream) != told:
                 self.troubles[stream] = told
                 self.say(f"{stream}: {told}")

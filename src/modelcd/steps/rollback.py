@@ -21,7 +21,7 @@ UNSAID = "no reason given"
 def candidate_of(env: Environment, model: str, version: int, *, at_once: bool = False) -> Candidate:
     """Return the proven *version* of *model*, by the ladder of *env* or, where no traffic has to be won, *at_once*.
 
-    Raises `UnknownName`, and `Rejected` for a version that did not pass its gates or has no rollout into *env*.
+    Raises `UnknownName`, `Rejected` for one that did not pass its gates, `ProjectError` without a rollout into *env*.
     """
     builds = build.read_builds(env, model)
     if version not in builds.built:

@@ -67,6 +67,11 @@ def identifier(endpoint: str) -> str:
     return endpoint.replace("/", ".")
 
 
+def endpoint_of(identifier: str) -> str:
+    """Return the endpoint that has *identifier*."""
+    return identifier.replace(".", "/")
+
+
 @dataclass(frozen=True)
 class Leaf:
     """A service object with counters of its own: *version* is the one the requests were assigned to."""
@@ -86,7 +91,7 @@ class Leaf:
         found = _LEAF.fullmatch(name)
         if found is None:
             return None
-        return cls(found["identifier"].replace(".", "/"), int(found["version"]), Leg(found["leg"]))
+        return cls(endpoint_of(found["identifier"]), int(found["version"]), Leg(found["leg"]))
 
 
 def refuse(routing: Routing, addresses: Mapping[int, str]) -> None:

@@ -24,7 +24,7 @@ from modelcd.adapters.environment import passed
 from modelcd.adapters.guard import USER
 from modelcd.adapters.locks import held
 from modelcd.adapters.traefik.admin import opened
-from modelcd.adapters.traefik.configuration import text_of, unavailable
+from modelcd.adapters.traefik.configuration import endpoint_of, text_of, unavailable
 from modelcd.adapters.traefik.doors import ADMIN, DOCUMENT, PLUGINS, PUBLIC, Doors, document, write_plugin
 from modelcd.domain.samples import LATENCY_GRID
 from modelcd.errors import ConfigurationError, RouterError
@@ -71,7 +71,7 @@ class Gateway:
         """Answer 503 for the endpoint of *configuration*, one of `endpoints`, until it is told anew who serves it."""
         configuration.unlink()
         with suppress(ConfigurationError):  # no file of ours
-            put(configuration, text_of(unavailable(configuration.stem.replace(".", "/"))), self.folder)
+            put(configuration, text_of(unavailable(endpoint_of(configuration.stem))), self.folder)
 
     @property
     def access_log(self) -> Path:
